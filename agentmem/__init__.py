@@ -1,0 +1,156 @@
+"""A transactional shared-memory store for LLM agents.
+
+::
+
+    import agentmem
+
+    store = agentmem.open("team.db")
+    store.update("plan", lambda plan: {**plan, "days": 3}, default={})
+    with store.transaction(agent="planner", op_id="thread-9:msg-4") as tx:
+        tx["seats"] = 12
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentmem import merge
+from agentmem.clock import Clock
+from agentmem.errors import (
+    AccessDeniedError,
+    AgentMemError,
+    BlindWriteWarning,
+    ClosedError,
+    CompactedError,
+    ConflictError,
+    CorruptionError,
+    DiskFullError,
+    EmbedderError,
+    FencedError,
+    ForkedStoreError,
+    FutureRevisionError,
+    HistoryReplacedError,
+    IndeterminateCommitError,
+    InvalidValueError,
+    KeyMissingError,
+    LeaseError,
+    LeaseExpiredError,
+    LimitExceededError,
+    MergeError,
+    MigrationError,
+    MissingExtraError,
+    OperationMismatchError,
+    OutcomeUnknownError,
+    RevisionError,
+    StorageError,
+    StoreBusyError,
+    TransientError,
+    UnsafeStorageError,
+)
+from agentmem.history.diff import Difference
+from agentmem.limits import Limits
+from agentmem.merge import Unmergeable
+from agentmem.model import (
+    DELETE,
+    Change,
+    Commit,
+    Conflict,
+    ConflictRecord,
+    Entry,
+    Stale,
+    Tag,
+)
+from agentmem.snapshot import Snapshot
+from agentmem.store import Store, open_store
+from agentmem.transaction import Transaction
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DELETE",
+    "AccessDeniedError",
+    "AgentMemError",
+    "BlindWriteWarning",
+    "Change",
+    "Clock",
+    "ClosedError",
+    "Commit",
+    "CompactedError",
+    "Conflict",
+    "ConflictError",
+    "ConflictRecord",
+    "CorruptionError",
+    "Difference",
+    "DiskFullError",
+    "EmbedderError",
+    "Entry",
+    "FencedError",
+    "ForkedStoreError",
+    "FutureRevisionError",
+    "HistoryReplacedError",
+    "IndeterminateCommitError",
+    "InvalidValueError",
+    "KeyMissingError",
+    "LeaseError",
+    "LeaseExpiredError",
+    "LimitExceededError",
+    "Limits",
+    "MergeError",
+    "MigrationError",
+    "MissingExtraError",
+    "OperationMismatchError",
+    "OutcomeUnknownError",
+    "RevisionError",
+    "Snapshot",
+    "Stale",
+    "StorageError",
+    "Store",
+    "StoreBusyError",
+    "Tag",
+    "Transaction",
+    "TransientError",
+    "Unmergeable",
+    "UnsafeStorageError",
+    "__version__",
+    "merge",
+    "open",
+]
+
+
+def open(  # agentmem.open is the name that users know
+    target: str | os.PathLike[str],
+    *,
+    durability: str = "full",
+    agent: str | None = None,
+    blind_writes: str = "warn",
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+) -> Store:
+    """Opens a store; a file is created if it is not there.
+
+    Args:
+        target: the path of a file on a local disk, or ``":memory:"`` for a private one that
+            goes with the store.
+        durability: what a returned write survives: ``"full"`` the loss of power,
+            ``"relaxed"`` the death of the process.
+        agent: who writes, unless a call says otherwise.
+        blind_writes: what if a put without `expected_version` meets another agent's version:
+            ``"warn"``, ``"allow"``, or ``"forbid"`` (`ConflictError`).
+        limits: what this process may write.
+        clock: a function that returns an aware datetime, or seconds since 1970; for tests.
+
+    Raises:
+        StorageError: the file cannot be made or opened.
+        UnsafeStorageError: it lies on a network file system.
+        CorruptionError: it is no agentmem store.
+        MigrationError: it was written by a newer agentmem.
+        StoreBusyError: another process held the store's lock for too long.
+    """
+    return open_store(
+        target,
+        durability=durability,
+        agent=agent,
+        blind_writes=blind_writes,
+        limits=limits if limits is not None else Limits(),
+        clock=clock,
+    )

@@ -1,0 +1,76 @@
+"""The hash chain: what makes changed or replaced history noticeable.
+
+Each entry has a random salt, so that its digest tells nothing of a value that was purged; each
+commit holds the digests of its entries, and a hash over the hash of the commit before::
+
+    digest(entry)  = blake2b-256(salt, identity, value, text)
+    hash(revision) = blake2b-256(hash(revision - 1), fields of the commit, digests)
+
+Identity and fields are JSON lists that include the lengths of what follows them, so that no two
+inputs share an encoding. Not covered: ``expires_at``, which `touch` moves, and the results of
+operations, which retention may drop.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from agentmem.engines.base import NewEntry
+
+__all__ = ["DIGEST_BYTES", "commit_hash", "entry_digest"]
+
+DIGEST_BYTES: Final = 32
+
+
+def entry_digest(
+    salt: bytes,
+    identity: tuple[str, str, int, int, int, int | None, str | None, int | None],
+    value: str | None,
+    text: str | None,
+) -> bytes:
+    """The digest of an entry.
+
+    Args:
+        salt: 16 random bytes.
+        identity: namespace, key, revision, version, operation, base_version, merged, ttl_us.
+        value: JSON text, None for a tombstone.
+        text: as stored.
+    """
+    value_bytes = b"" if value is None else value.encode()
+    text_bytes = b"" if text is None else text.encode()
+    lengths = (
+        None if value is None else len(value_bytes),
+        None if text is None else len(text_bytes),
+    )
+    head = orjson.dumps((*identity, *lengths))
+    return blake2b(salt + head + value_bytes + text_bytes, digest_size=DIGEST_BYTES).digest()
+
+
+def digest_of(entry: NewEntry) -> bytes:
+    """The digest that a stored entry should have."""
+    identity = (
+        entry.namespace,
+        entry.key,
+        entry.revision,
+        entry.version,
+        entry.operation,
+        entry.base_version,
+        entry.merged,
+        entry.ttl_us,
+    )
+    return entry_digest(entry.salt, identity, entry.value, entry.text)
+
+
+def commit_hash(previous: bytes, fields: tuple[Any, ...], digests: bytes) -> bytes:
+    """The hash of a commit.
+
+    Args:
+        previous: hash of the revision before, empty for revision 1.
+        fields: the columns of ``commits`` up to ``accepted``, with ``attempt`` in hexadecimal.
+        digests: those of its entries, joined.
+    """
+    body = orjson.dumps((len(previous), len(digests), *fields))
+    return blake2b(body + previous + digests, digest_size=DIGEST_BYTES).digest()

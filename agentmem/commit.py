@@ -1,0 +1,327 @@
+"""The commit path: one for all engines, the only way into the log.
+
+**Flat combining** (Hendler, Incze, Shavit & Tzafrir, SPAA 2010). There is no writer thread. The
+first thread that submits becomes the leader, takes what waits, commits it as one database
+transaction, and hands over to a thread that has come meanwhile::
+
+    thread A                     thread B               thread C
+    submits, leads
+    commits {A}                  submits, waits         submits, waits
+    hands over to B
+    returns                      leads
+                                 commits {B, C}
+                                 returns                returns
+
+One thread alone pays nothing for it; many share one sync to disk.
+
+**Interruptions.** An asynchronous exception (KeyboardInterrupt, say) can strike the leader
+between any two steps. What it leaves is a `_Batch` that knows its phase, and every step can be
+taken again: the loop in `submit` goes on until the batch is settled and leadership handed on,
+and only then lets the exception through, to its own caller alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from agentmem.clock import MicrosecondClock
+from agentmem.engines.base import CommitUnknownError, Engine, WriteSession
+from agentmem.errors import IndeterminateCommitError, StoreBusyError
+from agentmem.judge import Judge
+from agentmem.limits import Limits
+from agentmem.merge.registry import MergeRegistry
+from agentmem.model import display_key
+from agentmem.namespaces import decode
+from agentmem.request import Request
+
+__all__ = ["Committer"]
+
+_MAX_REQUESTS: Final = 128
+_MAX_BYTES: Final = 16 * 1024 * 1024
+
+_log = logging.getLogger("agentmem")
+
+
+class _Phase(Enum):
+    """How far a batch has come."""
+
+    NEW = "nothing was begun"
+    OPEN = "a session was begun, and can be rolled back"
+    COMMITTING = "COMMIT was sent"
+    SETTLED = "every request has its verdict"
+
+
+class _Ticket:
+    """A request in the queue."""
+
+    __slots__ = ("alone", "gate", "queued", "request", "settled")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.gate = threading.Lock()  # held while its thread has nothing to do but wait
+        self.gate.acquire()
+        self.queued = False
+        self.settled = False
+        self.alone = False  # a batch with it in it has failed
+
+    def wake(self) -> None:
+        """Lets the thread look again. Called under the queue's lock."""
+        if self.gate.locked():
+            self.gate.release()
+
+
+class _Batch:
+    """What one leader commits together."""
+
+    __slots__ = ("filled", "phase", "session", "tickets")
+
+    def __init__(self) -> None:
+        self.tickets: list[_Ticket] = []
+        self.filled = False
+        self.phase = _Phase.NEW
+        self.session: WriteSession | None = None
+
+
+class Committer:
+    """The queue of one store in one process. Safe for any number of threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: MicrosecondClock,
+        registry: MergeRegistry,
+        limits: Limits,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._registry = registry
+        self._limits = limits
+        self._mutex = threading.Lock()  # protects _waiting, _leader and the tickets' states
+        self._waiting: deque[_Ticket] = deque()
+        self._leader: _Ticket | None = None
+        self._batch: _Batch | None = None  # the leader's alone
+
+    def submit(self, request: Request) -> None:
+        """Has the request judged and, if it stands, committed durably.
+
+        Returns when it has a verdict: ``receipt``, ``stale`` or ``merges`` is set.
+
+        Raises:
+            AgentMemError: the request's own error; nothing was written for it, unless it is
+                `IndeterminateCommitError`.
+        """
+        ticket = _Ticket(request)
+        try:
+            interruption = self._drive(ticket)
+        except BaseException:
+            # Struck between two turns of the loop, where nothing could catch it.
+            self._drive(ticket)
+            raise
+        if interruption is not None:
+            raise interruption
+        if request.error is not None:
+            raise request.error
+
+    def _drive(self, ticket: _Ticket) -> BaseException | None:
+        """Goes on until the ticket is settled and leads no more; returns what struck meanwhile."""
+        interruption: BaseException | None = None
+        struck = False
+        # The leader must not leave before it has handed over, whatever strikes it.
+        while not ticket.settled or self._leader is ticket:
+            try:
+                if struck:
+                    self._recover(ticket)
+                    struck = False
+                else:
+                    self._step(ticket)
+            except BaseException as error:
+                interruption, struck = interruption or error, True
+        return interruption
+
+    # The queue.
+
+    def _step(self, ticket: _Ticket) -> None:
+        with self._mutex:
+            if not ticket.queued:
+                ticket.queued = True
+                self._waiting.append(ticket)
+            if self._leader is None:
+                self._leader = ticket
+            leads = self._leader is ticket
+        if leads:
+            self._lead(ticket)
+        else:
+            ticket.gate.acquire()
+
+    def _lead(self, ticket: _Ticket) -> None:
+        while not ticket.settled or (self._batch is not None and self._batch.tickets):
+            if self._batch is None:
+                self._batch = _Batch()
+            self._fill(self._batch)
+            self._settle(self._batch)
+            self._batch = None
+        self._batch = None
+        with self._mutex:
+            self._leader = self._waiting[0] if self._waiting else None
+            if self._leader is not None:
+                self._leader.wake()
+
+    def _fill(self, batch: _Batch) -> None:
+        """Takes what waits. A batch that was filled before an interruption stays as it is."""
+        if batch.filled:
+            return
+        with self._mutex:
+            for ticket in batch.tickets:  # taken, but perhaps not yet out of the queue
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+            size = sum(ticket.request.size for ticket in batch.tickets)
+            while self._waiting and len(batch.tickets) < _MAX_REQUESTS:
+                ticket = self._waiting[0]
+                size += ticket.request.size
+                if batch.tickets and (size > _MAX_BYTES or ticket.alone or batch.tickets[0].alone):
+                    break
+                batch.tickets.append(ticket)
+                self._waiting.popleft()
+            batch.filled = True
+
+    def _recover(self, ticket: _Ticket) -> None:
+        """After an asynchronous exception: takes the ticket out, if it was not yet committed."""
+        batch = self._batch if self._leader is ticket else None
+        if batch is not None:
+            self._roll_back_or_finish(batch)
+        with self._mutex:
+            if ticket.settled:
+                return
+            if batch is not None and ticket in batch.tickets:
+                batch.tickets.remove(ticket)
+                ticket.settled = True
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                ticket.settled = True
+            if not ticket.queued:
+                ticket.settled = ticket.queued = True
+            # Else another leader has it: wait for the verdict.
+
+    def _roll_back_or_finish(self, batch: _Batch) -> None:
+        """Brings a batch that was struck in the middle to NEW or SETTLED."""
+        session = batch.session
+        if session is None or batch.phase in (_Phase.NEW, _Phase.SETTLED):
+            return
+        if batch.phase is _Phase.COMMITTING:
+            attempts = [each.request.attempt for each in batch.tickets if each.request.receipt]
+            try:
+                took_effect = any(session.was_committed(attempt) for attempt in attempts)
+            except Exception as error:
+                cause = error
+                self._finish(batch, lambda request: _indeterminate(request, cause))
+                return
+            if took_effect:
+                self._finish(batch, None)
+                return
+        self._abandon(batch)
+
+    # One batch.
+
+    def _settle(self, batch: _Batch) -> None:
+        """Commits a batch and gives every request in it its verdict.
+
+        If it fails before COMMIT, its requests go back to the head of the queue, each to be
+        tried alone, once: what is wrong with one of them touches no other.
+        """
+        if batch.phase is _Phase.SETTLED:
+            self._deliver(batch)
+            return
+        if not batch.tickets:
+            return
+        try:
+            self._commit(batch)
+        except CommitUnknownError as error:
+            cause = error
+            self._finish(batch, lambda request: _indeterminate(request, cause))
+        except Exception as error:
+            failure = error
+            self._abandon(batch)
+            if len(batch.tickets) == 1 or isinstance(error, StoreBusyError):
+                self._finish(batch, lambda _request: failure)
+            else:
+                self._requeue_alone(batch)
+        else:
+            self._finish(batch, None)
+
+    def _requeue_alone(self, batch: _Batch) -> None:
+        _log.warning("a batch of %d requests failed; each is tried alone", len(batch.tickets))
+        with self._mutex:
+            for ticket in reversed(batch.tickets):
+                ticket.alone = True
+                if ticket not in self._waiting:
+                    self._waiting.appendleft(ticket)
+            batch.tickets = []
+
+    def _commit(self, batch: _Batch) -> None:
+        session = batch.session = self._engine.session()
+        batch.phase = _Phase.OPEN
+        position = session.enter(self._limits.lock_timeout_ms)
+        judge = Judge(session, position, self._clock(), self._registry, self._limits)
+        requests = [ticket.request for ticket in batch.tickets]
+        judge.prefetch(requests)
+        for request in requests:
+            request.reset()
+            try:
+                judge.decide(request)
+            except Exception as error:
+                request.receipt = None
+                request.error = error
+        if judge.rows:
+            session.append(judge.rows)
+            batch.phase = _Phase.COMMITTING
+            session.commit()
+        else:
+            session.rollback()
+
+    def _abandon(self, batch: _Batch) -> None:
+        session = batch.session
+        if session is not None:
+            session.rollback()
+            session.release()
+            batch.session = None
+        batch.phase = _Phase.NEW
+
+    def _finish(self, batch: _Batch, failure: Callable[[Request], Exception] | None) -> None:
+        for ticket in batch.tickets:
+            request = ticket.request
+            rejected = request.error is not None or request.stale or request.merges
+            if failure is not None and not rejected:
+                request.reset()
+                request.error = failure(request)
+        batch.phase = _Phase.SETTLED
+        if batch.session is not None:
+            batch.session.release()
+            batch.session = None
+        self._deliver(batch)
+
+    def _deliver(self, batch: _Batch) -> None:
+        with self._mutex:
+            for ticket in batch.tickets:
+                ticket.settled = True
+                ticket.wake()
+
+
+def _indeterminate(request: Request, cause: BaseException) -> IndeterminateCommitError:
+    names = ", ".join(
+        repr(display_key(decode(namespace), key)) for namespace, key in list(request.writes)[:3]
+    )
+    revision = request.receipt.revision if request.receipt is not None else None
+    error = IndeterminateCommitError(
+        f"the disk failed while {names or 'a transaction'} was committed: it may or may not have "
+        "been written; run it again with the same op_id, or ask store.outcome(error)",
+        op_id=request.op_id,
+        attempt=request.attempt,
+        revision=revision or 0,
+    )
+    error.__cause__ = cause
+    return error

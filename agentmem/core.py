@@ -1,0 +1,237 @@
+"""What a store, its views and its transactions share: engine, commit path, clock, limits."""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Final
+
+from agentmem.clock import MicrosecondClock
+from agentmem.commit import Committer
+from agentmem.engines.base import Change, CommitRow, ConflictRow, Engine, EntryRow, Place, Range
+from agentmem.errors import (
+    BlindWriteWarning,
+    ClosedError,
+    ConflictError,
+    IndeterminateCommitError,
+    InvalidValueError,
+    OperationMismatchError,
+)
+from agentmem.judge import check_writes, merge_error, merge_status
+from agentmem.limits import Limits
+from agentmem.merge.registry import MergeRegistry, StoredStrategy
+from agentmem.merge.strategy import Unmergeable
+from agentmem.model import DELETE, Commit
+from agentmem.namespaces import Pattern, encode
+from agentmem.records import commit_of, conflict_of
+from agentmem.request import Merged, PendingMerge, Receipt, Request, StaleItem
+from agentmem.scope import Scope, root_scope
+from agentmem.stored import parse_strategies
+from agentmem.values import dump
+
+__all__ = ["Core"]
+
+_PAGE: Final = 1_000
+_MAX_CONFLICTS: Final = 100
+_FIRST_BACKOFF_S: Final = 0.000_2
+_LONGEST_BACKOFF_S: Final = 0.1
+
+
+class Core:
+    """One open store.
+
+    Attributes:
+        engine: where the rows are.
+        clock: now, in microseconds since 1970 UTC.
+        registry: the merge hooks of this process.
+        limits: what this process may write.
+        blind_writes: ``warn``, ``allow`` or ``forbid``.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: MicrosecondClock, limits: Limits, blind_writes: str
+    ) -> None:
+        if blind_writes not in ("warn", "allow", "forbid"):
+            raise InvalidValueError(
+                f"blind_writes is 'warn', 'allow' or 'forbid', not {blind_writes!r}"
+            )
+        self.engine = engine
+        self.clock = clock
+        self.registry = MergeRegistry()
+        self.limits = limits
+        self.blind_writes = blind_writes
+        self.closed = False
+        self._committer = Committer(engine, clock, self.registry, limits)
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self.closed = True
+        self.engine.close()
+
+    def check_open(self) -> None:
+        """Raises `ClosedError` after `close`."""
+        if self.closed:
+            raise ClosedError("the store was closed; open it again with agentmem.open()")
+
+    # Writing.
+
+    def run(self, request: Request, scope: Scope) -> Receipt:
+        """Commits a request, merging as often as it takes.
+
+        Raises:
+            ConflictError: it is stale, and nothing could merge it.
+            MergeError: a hook raised.
+            IndeterminateCommitError: COMMIT failed.
+        """
+        self.check_open()
+        check_writes(len(request.writes), self.limits)
+        for _round in range(self.limits.max_merge_rounds):
+            self._committer.submit(request)
+            if request.receipt is not None:
+                return request.receipt
+            if request.stale is not None:
+                raise self.conflict_error(request.stale, scope)
+            for pending in request.merges or ():
+                self._merge(pending, scope)
+        items = [pending.item for pending in request.merges or ()]
+        for item in items:
+            item.reason = f"it moved {self.limits.max_merge_rounds} times while it was merged"
+        raise self.conflict_error(items, scope)
+
+    def _merge(self, pending: PendingMerge, scope: Scope) -> None:
+        """Runs a hook, outside of any lock, and puts its answer into the write."""
+        item, match = pending.item, pending.match
+        write = item.write
+        assert write is not None, "only writes are merged"
+        conflict = conflict_of(item, scope)
+        status = "merged"
+        try:
+            if match.strategy is not None:
+                outcome = match.strategy.resolve(conflict)
+                answer, status = outcome.value, merge_status(outcome)
+            else:
+                answer = match.merge(conflict)
+            value = None if answer is DELETE else dump(answer, self.limits)
+        except Unmergeable as error:
+            item.reason = str(error) or f"{match.name!r} could not merge it"
+            write.merge = False
+            return
+        except Exception as error:
+            raise merge_error(item, match.name, error) from error
+        write.merged = Merged(value, item.version, match.name, status)
+
+    def conflict_error(self, stale: list[StaleItem], scope: Scope) -> ConflictError:
+        """What the caller gets for stale reads, scans and writes."""
+        conflicts = [conflict_of(item, scope) for item in stale[:_MAX_CONFLICTS]]
+        first, item = conflicts[0], stale[0]
+        name = "/".join((*first.namespace, first.key))
+        who = ""
+        if first.theirs_entry is not None and first.theirs_entry.agent is not None:
+            who = f" by {first.theirs_entry.agent!r}"
+        more = f" (and {len(stale) - 1} more)" if len(stale) > 1 else ""
+        verb = {"write": "was written", "read": "was read", "scan": "was scanned"}[item.kind]
+        reason = f"; {item.reason}" if item.reason else ""
+        return ConflictError(
+            f"{name!r} {verb} from version {item.seen_version}, but is at version "
+            f"{item.version}{who}{more}{reason}; nothing was written: read again and retry, or "
+            "use store.update or store.transact, which do",
+            conflicts=conflicts,
+        )
+
+    def check_known(self, request: Request, receipt: Receipt, on_mismatch: str) -> None:
+        """Raises if the op_id of a replayed request was used for another request."""
+        known = receipt.known
+        if known is None or request.fingerprint is None or on_mismatch == "replay":
+            return
+        if known.fingerprint != request.fingerprint:
+            raise OperationMismatchError(
+                f"op_id {request.op_id!r} was used for another request at revision "
+                f"{known.revision}; nothing was written: give each operation its own op_id, or "
+                'on_mismatch="replay" for the first result',
+                op_id=request.op_id or "",
+                revision=known.revision,
+            )
+
+    def warn_blind(self, receipt: Receipt, scope: Scope) -> None:
+        """Warns of versions of other agents that were replaced blindly."""
+        if not receipt.blind_over:
+            return
+        for (namespace, key), version, agent in receipt.blind_over:
+            name = "/".join((*scope.relative(namespace), key))
+            warnings.warn(
+                f"{name!r} version {version} by {agent!r} was replaced without being read; "
+                "use store.update, or put(expected_version=...), or overwrite=True if you mean it",
+                BlindWriteWarning,
+                stacklevel=4,
+            )
+
+    def record(self, records: list[ConflictRow], scope: Scope, agent: str | None) -> None:
+        """Puts conflicts on record that no commit will carry."""
+        request = Request(scope.name, None, agent, 0, 0, earlier=records, validate=False)
+        self.run(request, scope)
+
+    def change(self, change: Change, scope: Scope) -> int:
+        """Applies a change to a table beside the log; returns the rows that it touched."""
+        self.run(Request(scope.name, None, None, 0, 0, validate=False, change=change), scope)
+        return change.count
+
+    def resolve(self, error: IndeterminateCommitError) -> bool:
+        """Whether the commit took effect; decided for good by an empty write first."""
+        self.change(Change("fence"), root_scope(self.limits, None))
+        return self.engine.attempt(error.attempt, error.revision) is not None
+
+    def back_off(self, attempt: int, until: float | None = None) -> None:
+        """Sleeps, the longer the more attempts have failed, at random."""
+        longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0**attempt)
+        pause = random.uniform(0, longest)  # noqa: S311  # spreads retries, guards nothing
+        if until is not None:
+            pause = min(pause, max(0.0, until - time.monotonic()))
+        time.sleep(pause)
+
+    # Reading.
+
+    def stored_strategies(self) -> list[StoredStrategy]:
+        """The stored merge strategies, in order of registration."""
+        return parse_strategies(self.engine.strategies())
+
+    def stored_patterns(self) -> tuple[Pattern, ...]:
+        """The patterns of the stored merge strategies."""
+        return tuple(each.pattern for each in self.stored_strategies())
+
+    def iterate(
+        self,
+        scope: Scope,
+        namespace: object,
+        view: tuple[int, int],
+        key_prefix: str = "",
+        after: Place | None = None,
+    ) -> Iterator[EntryRow]:
+        """The entries of a namespace and below that a view may see, in order.
+
+        Args:
+            view: (revision, instant).
+        """
+        labels = scope.labels(namespace)
+        allowed = scope.readable(labels)
+        revision, instant = view
+        while True:
+            within = Range(encode(labels), key_prefix, after)
+            rows = self.engine.scan(within, revision, _PAGE)
+            for row in rows:
+                readable = allowed is None or allowed((row.namespace, row.key))
+                if readable and row.visible_at(instant):
+                    yield row
+            if len(rows) < _PAGE:
+                return
+            after = (rows[-1].namespace, rows[-1].key)
+
+    def commit_by(self, revision: int, scope: Scope, *, replayed: bool = False) -> Commit:
+        """The commit with a revision, as the caller sees it."""
+        row = self.commit_row(revision)
+        return commit_of(row, self.engine.commit_entries([row]), scope, replayed=replayed)
+
+    def commit_row(self, revision: int) -> CommitRow:
+        """The commit with a revision that is known to be there; commits are never deleted."""
+        return self.engine.commits(revision - 1, revision, 1, newest_first=False)[0]

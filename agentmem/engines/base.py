@@ -1,0 +1,413 @@
+"""What an engine is: the protocols here are the specification, for every engine.
+
+An engine keeps rows and knows nothing of what they mean: judging, merging, views and access
+are above it, once, for all engines. It gives
+
+* **reads** at a revision, each of them one consistent read that also checks the floor;
+* a **write session**: the store's lock, one database transaction, and the rows that a commit
+  reads and writes.
+
+Namespaces are encoded (`agentmem.namespaces.encode`), times are microseconds since 1970 UTC,
+values are canonical JSON text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from agentmem.errors import CompactedError
+
+__all__ = [
+    "Change",
+    "CommitRow",
+    "CommitUnknownError",
+    "ConflictRow",
+    "Engine",
+    "EntryRow",
+    "KnownOperation",
+    "NewCommit",
+    "NewEntry",
+    "Place",
+    "Point",
+    "Position",
+    "Range",
+    "StrategyRow",
+    "TagRow",
+    "WriteSession",
+    "check_floor",
+]
+
+Place = tuple[str, str]
+"""(encoded namespace, key)."""
+
+OPERATIONS = {
+    1: "put",
+    2: "delete",
+    3: "increment",
+    4: "append",
+    5: "add_to_set",
+    6: "patch",
+}
+OPERATION_CODES = {name: code for code, name in OPERATIONS.items()}
+
+
+class EntryRow(NamedTuple):
+    """One row of ``entries``, with who and when from its commit.
+
+    ``text`` is None if it follows from the value, and empty if the entry is hidden from search.
+    """
+
+    id: int
+    namespace: str
+    key: str
+    version: int
+    revision: int
+    operation: int
+    base_version: int | None
+    merged: str | None
+    value: str | None
+    text: str | None
+    created_at: int
+    expires_at: int | None
+    agent: str | None
+    op_id: str | None
+    committed_at: int
+
+    @property
+    def deleted(self) -> bool:
+        """Whether this is a tombstone."""
+        return self.operation == 2
+
+    def visible_at(self, instant: int) -> bool:
+        """Whether a view at that instant sees the key as present."""
+        return self.operation != 2 and (self.expires_at is None or self.expires_at > instant)
+
+
+class Position(NamedTuple):
+    """Where the log ends: the last commit, or zeros for an empty log."""
+
+    revision: int
+    committed_at: int
+    hash: bytes
+    last_entry_id: int
+
+
+class Point(NamedTuple):
+    """One key, read at a revision."""
+
+    floor: int
+    row: EntryRow | None
+
+
+class CommitRow(NamedTuple):
+    """One row of ``commits``, with its operation's result."""
+
+    revision: int
+    committed_at: int
+    scope: str
+    op_id: str | None
+    agent: str | None
+    note: str | None
+    metadata: str | None
+    base_revision: int
+    attempt: bytes
+    first_entry_id: int
+    changes: int
+    accepted: str | None
+    digests: bytes
+    hash: bytes
+    fingerprint: bytes | None
+    result: str | None
+
+
+class KnownOperation(NamedTuple):
+    """An op_id that was used before."""
+
+    revision: int
+    fingerprint: bytes | None
+
+
+class ConflictRow(NamedTuple):
+    """One row of ``conflicts``; ``id`` is None until it is written."""
+
+    id: int | None
+    namespace: str
+    key: str
+    status: str
+    kind: str
+    strategy: str | None
+    base_version: int
+    theirs_version: int
+    ours: str | None
+    agent: str | None
+    op_id: str | None
+    revision: int | None
+    detected_at: int
+    note: str | None
+
+
+class StrategyRow(NamedTuple):
+    """One row of ``merge_strategies``."""
+
+    pattern: str
+    spec: str
+    position: int
+
+
+class TagRow(NamedTuple):
+    """One row of ``tags``."""
+
+    scope: str
+    name: str
+    revision: int
+    created_at: int
+    agent: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of the key space in order of (namespace, key).
+
+    Attributes:
+        namespace: encoded; with all below it.
+        key_prefix: only keys that begin with it.
+        after: only places after it.
+        upto: only places up to and including it.
+    """
+
+    namespace: str
+    key_prefix: str = ""
+    after: Place | None = None
+    upto: Place | None = None
+
+
+class NewEntry(NamedTuple):
+    """One entry as it is appended."""
+
+    id: int
+    namespace: str
+    key: str
+    revision: int
+    version: int
+    operation: int
+    base_version: int | None
+    merged: str | None
+    value: str | None
+    text: str | None
+    ttl_us: int | None
+    expires_at: int | None
+    created_at: int
+    salt: bytes
+    digest: bytes
+
+
+@dataclass(slots=True)
+class Change:
+    """A change to a table beside the log, made in the same database transaction.
+
+    Attributes:
+        name: one of ``set_strategy``, ``unset_strategy``, ``set_tag``, ``unset_tag``,
+            ``resolve_conflict``, ``fence``.
+        values: what the change of that name needs, by name.
+        count: the rows that it touched, set by the session.
+    """
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+
+
+@dataclass(slots=True)
+class NewCommit:
+    """All rows that a batch appends, in order of their revisions."""
+
+    commits: list[tuple[Any, ...]] = field(default_factory=list)
+    results: list[tuple[int, bytes | None, str | None]] = field(default_factory=list)
+    entries: list[NewEntry] = field(default_factory=list)
+    touches: list[tuple[int | None, int]] = field(default_factory=list)
+    reads: list[tuple[int, str, str, int, str | None]] = field(default_factory=list)
+    conflicts: list[ConflictRow] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.commits or self.touches or self.conflicts or self.changes)
+
+
+class WriteSession(Protocol):
+    """One database transaction under the store's lock. Used once, by one thread.
+
+    ``enter`` → reads → ``append`` → ``commit``; then ``release``, whatever happened. ``rollback``
+    and ``release`` may be called in any state and any number of times.
+
+    Reads see what was committed before ``enter``, not what this session appends: judging keeps
+    what the requests of a batch change in memory, so that a batch costs an engine on the
+    network one round trip to read and one to write.
+    """
+
+    def enter(self, timeout_ms: int) -> Position:
+        """Takes the lock, in the order in which processes ask for it, and begins.
+
+        Raises:
+            StoreBusyError: the lock was not to be had within ``timeout_ms``.
+            StorageError: the storage failed; nothing is held.
+        """
+
+    def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow]:
+        """The newest entry of each key, tombstones included; absent if never written."""
+
+    def operations(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], KnownOperation]:
+        """Those of the (scope, op_id) pairs that were used before."""
+
+    def entry_at(self, place: Place, revision: int) -> EntryRow | None:
+        """The newest entry of the key at or below the revision."""
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        """The entry of the key with that version, unless compacted."""
+
+    def changed_since(self, revision: int, within: Range) -> list[Place]:
+        """The keys in the range that have an entry above the revision, each once."""
+
+    def strategies(self) -> list[StrategyRow]:
+        """The stored merge strategies, in order of registration."""
+
+    def floor(self) -> int:
+        """The compaction floor: the lowest revision that can be read."""
+
+    def append(self, rows: NewCommit) -> None:
+        """Writes the rows. Nothing is visible to others before ``commit``.
+
+        Raises:
+            StorageError: the transaction must be rolled back; nothing was written.
+        """
+
+    def commit(self) -> None:
+        """Commits, durable as the engine was opened.
+
+        Raises:
+            DiskFullError: not committed.
+            CommitUnknownError: an I/O or network error: it may or may not have been committed.
+        """
+
+    def was_committed(self, attempt: bytes) -> bool:
+        """Whether ``commit`` took effect when an asynchronous exception hid its return."""
+
+    def rollback(self) -> None:
+        """Ends the database transaction, if one is open, without effect."""
+
+    def release(self) -> None:
+        """Gives the lock back."""
+
+
+class CommitUnknownError(Exception):
+    """COMMIT failed in a way that leaves its outcome open. Never leaves `agentmem.commit`."""
+
+
+class Engine(Protocol):
+    """A store's rows. Safe for use from many threads of one process.
+
+    Every read is one consistent read and fails with `CompactedError` if it was asked for a
+    revision below the floor. Any method raises `ForkedStoreError` in a process that was forked
+    after the engine was opened, `ClosedError` after ``close``, and `StorageError` if the storage
+    fails.
+    """
+
+    name: str
+    """``sqlite`` or ``postgres``."""
+
+    store_id: str
+    """Random, made with the store, the same for ever."""
+
+    def describe(self) -> dict[str, Any]:
+        """For people: location, durability, versions. No secrets."""
+
+    def session(self) -> WriteSession:
+        """A new write session."""
+
+    def position(self) -> Position:
+        """The end of the log."""
+
+    def floor(self) -> int:
+        """The compaction floor: the lowest revision that can be read."""
+
+    def changed_since(self, revision: int, within: Range) -> list[Place]:
+        """The keys in the range that have an entry above the revision, each once."""
+
+    def position_at(self, revision: int) -> Position | None:
+        """The commit with that revision; None if there is none."""
+
+    def revision_at(self, instant: int) -> int:
+        """The newest revision committed at or before the instant; 0 if there is none."""
+
+    def point(self, place: Place, revision: int | None) -> Point:
+        """The newest entry of the key at or below the revision (None: the newest of all)."""
+
+    def points(self, places: Sequence[Place], revision: int) -> list[EntryRow]:
+        """As ``point``, for many keys in one consistent read; never written keys are left out."""
+
+    def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
+        """The newest entry at or below the revision of each key in the range, in order.
+
+        Tombstones and expired entries are included: at most ``limit`` rows, so that a caller
+        can go on after the last one.
+        """
+
+    def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:
+        """The namespaces in the range that hold a key visible at (revision, instant), in order."""
+
+    def history(self, place: Place, below: int | None, limit: int) -> list[EntryRow]:
+        """The versions of the key, newest first, only those below version ``below`` if given."""
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        """The entry of the key with that version."""
+
+    def commits(
+        self, after: int, upto: int | None, limit: int, *, newest_first: bool
+    ) -> list[CommitRow]:
+        """Commits with ``after`` < revision <= ``upto``, in order or newest first."""
+
+    def commit_entries(self, commits: Iterable[CommitRow]) -> list[EntryRow]:
+        """The entries of these commits, in order of their ids, without the compacted ones."""
+
+    def operation(self, scope: str, op_id: str) -> CommitRow | None:
+        """The commit of an op_id; None may be out of date at once."""
+
+    def attempt(self, attempt: bytes, revision: int) -> CommitRow | None:
+        """The commit that carries this attempt, looked for from the revision on."""
+
+    def tags(self, scope: str) -> list[TagRow]:
+        """The tags of a scope, by name."""
+
+    def conflicts(self, status: str | None, after: int, limit: int) -> list[ConflictRow]:
+        """Conflict records with a larger id than ``after``, in order of their ids."""
+
+    def conflict(self, id: int) -> ConflictRow | None:
+        """The conflict record with that id."""
+
+    def strategies(self) -> list[StrategyRow]:
+        """The stored merge strategies, in order of registration."""
+
+    def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
+        """Commits with the stored form of their entries, for `verify`."""
+
+    def inspect(self) -> dict[str, Any]:
+        """What the database itself finds: ``integrity`` (problems) and ``wrong_heads`` (number)."""
+
+    def counts(self) -> dict[str, int]:
+        """Rows and sizes, for `stats`: commits, entries, keys, conflicts, bytes."""
+
+    def close(self) -> None:
+        """Releases everything. May be called again."""
+
+
+def check_floor(revision: int, floor: int) -> None:
+    """Raises `CompactedError` if the revision can no longer be read."""
+    if revision < floor:
+        raise CompactedError(
+            f"revision {revision} was compacted; the oldest that can be read is {floor}",
+            floor=floor,
+        )

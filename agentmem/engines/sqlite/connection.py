@@ -1,0 +1,163 @@
+"""One connection a thread, all set up alike, none of them ever used after a fork."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from typing import Final
+
+from agentmem.engines.sqlite.driver import HAS_WAL_RESET_BUG, driver, translated
+from agentmem.errors import ClosedError, ForkedStoreError, StorageError
+
+__all__ = ["Connections"]
+
+_SYNCHRONOUS: Final = {
+    "full": ("PRAGMA synchronous=FULL", 2),
+    "relaxed": ("PRAGMA synchronous=NORMAL", 1),
+}
+_CACHED_STATEMENTS: Final = 256
+# The lock between processes is agentmem's own; this waits for strangers, for recovery after a
+# crash and for checkpoints. SQLite's waiting is unfair, so it is short.
+_BUSY_TIMEOUT_MS: Final = 5_000
+
+
+class Connections:
+    """The connections of one engine to one file.
+
+    Attributes:
+        path: the real path of the database.
+        durability: ``full`` or ``relaxed``.
+    """
+
+    def __init__(self, path: str, durability: str) -> None:
+        self.path = path
+        self.durability = durability
+        self._local = threading.local()
+        self._all: weakref.WeakSet[_Holder] = weakref.WeakSet()
+        self._guard = threading.Lock()  # protects _all and _closed
+        self._closed = False
+        self._pid = os.getpid()
+        _open_connections.add(self)
+
+    def get(self) -> driver.Connection:
+        """This thread's connection.
+
+        Raises:
+            ForkedStoreError: this process was forked after the store was opened.
+            ClosedError: the store was closed.
+        """
+        holder: _Holder | None = getattr(self._local, "holder", None)
+        if holder is not None and not self._closed and self._pid != 0:
+            return holder.connection
+        self._check()
+        holder = _Holder(self._connect())
+        with self._guard:
+            if self._closed:
+                holder.connection.close()
+                raise ClosedError(f"the store {self.path} was closed")
+            self._all.add(holder)
+        self._local.holder = holder
+        return holder.connection
+
+    def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise ForkedStoreError(
+                f"the store {self.path} was opened before this process was forked; "
+                "call agentmem.open() again in the child"
+            )
+        if self._closed:
+            raise ClosedError(f"the store {self.path} was closed")
+
+    def _connect(self) -> driver.Connection:
+        connection: driver.Connection | None = None
+        try:
+            connection = driver.connect(
+                self.path,
+                timeout=_BUSY_TIMEOUT_MS / 1_000,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=_CACHED_STATEMENTS,
+            )
+            self._set_up(connection)
+        except driver.Error as error:
+            if connection is not None:
+                connection.close()
+            raise translated(error, self.path, waited_ms=_BUSY_TIMEOUT_MS) from error
+        return connection
+
+    def _set_up(self, connection: driver.Connection) -> None:
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise StorageError(f"{self.path} cannot have a write-ahead log (it is {mode!r})")
+        statement, level = _SYNCHRONOUS[self.durability]
+        connection.execute(statement)
+        if connection.execute("PRAGMA synchronous").fetchone()[0] != level:
+            raise StorageError(f"{self.path}: synchronous could not be set to {self.durability}")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA mmap_size=0")
+        if HAS_WAL_RESET_BUG:
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+
+    def discard(self) -> None:
+        """Closes this thread's connection; the next use opens a new one."""
+        holder: _Holder | None = getattr(self._local, "holder", None)
+        if holder is not None:
+            self._local.holder = None
+            self._all.discard(holder)
+            _close_quietly(holder.connection)
+
+    def close(self) -> None:
+        """Closes all connections; those that other threads are using fail with `ClosedError`."""
+        with self._guard:
+            if self._closed or self._pid != os.getpid():
+                self._closed = True
+                return
+            self._closed = True
+            holders = list(self._all)
+        for holder in holders:
+            _close_quietly(holder.connection)
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    def leak(self) -> None:
+        """In a forked child: keeps the connections from ever being closed.
+
+        Closing them would touch the files on behalf of the parent.
+        """
+        self._pid = 0
+        for holder in list(self._all):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(holder.connection))
+
+
+class _Holder:
+    """Can be referred to weakly, which a connection cannot; ends with its thread."""
+
+    __slots__ = ("__weakref__", "connection")
+
+    def __init__(self, connection: driver.Connection) -> None:
+        self.connection = connection
+
+
+def _close_quietly(connection: driver.Connection) -> None:
+    try:
+        connection.close()
+    except driver.Error:
+        # Only a statement that another thread runs at this moment can keep it open; it is
+        # closed with its last reference.
+        return
+
+
+_open_connections: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+def _leak_in_child() -> None:
+    for connections in list(_open_connections):
+        connections.leak()
+
+
+os.register_at_fork(after_in_child=_leak_in_child)

@@ -1,0 +1,203 @@
+"""The SQLite engine: one file, many threads and processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from agentmem.clock import MicrosecondClock
+from agentmem.engines.base import (
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    NewEntry,
+    Place,
+    Point,
+    Position,
+    Range,
+    StrategyRow,
+    TagRow,
+)
+from agentmem.engines.sqlite import files, reads
+from agentmem.engines.sqlite.connection import Connections
+from agentmem.engines.sqlite.driver import driver, translated
+from agentmem.engines.sqlite.lock import FairLock
+from agentmem.engines.sqlite.migrate import migrate
+from agentmem.engines.sqlite.session import SqliteSession
+from agentmem.errors import ClosedError
+
+__all__ = ["SqliteEngine"]
+
+T = TypeVar("T")
+
+MEMORY: Final = ":memory:"
+_STORE_ID: Final = "SELECT store_id FROM store"
+_HEADS_WITHOUT_ENTRY: Final = """
+SELECT COUNT(*) FROM heads h LEFT JOIN entries e ON e.id = h.entry_id
+WHERE e.id IS NULL OR e.namespace <> h.namespace OR e.key <> h.key
+   OR e.version <> h.version OR e.revision <> h.revision
+"""
+_ENTRIES_AFTER_HEAD: Final = """
+SELECT COUNT(*) FROM entries e LEFT JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
+WHERE h.revision IS NULL OR e.revision > h.revision
+"""
+_COUNTS: Final = """
+SELECT (SELECT COUNT(*) FROM commits), (SELECT COUNT(*) FROM entries),
+    (SELECT COUNT(*) FROM heads), (SELECT COUNT(*) FROM conflicts),
+    (SELECT COUNT(*) FROM conflicts WHERE status = 'open'), (SELECT floor FROM store)
+"""
+
+
+class SqliteEngine:
+    """See `agentmem.engines.base.Engine`."""
+
+    name = "sqlite"
+
+    def __init__(
+        self, target: str, durability: str, clock: MicrosecondClock, lock_timeout_ms: int
+    ) -> None:
+        self._folder: str | None = None
+        if target == MEMORY:
+            self._folder = tempfile.mkdtemp(prefix="agentmem-")
+            target = os.path.join(self._folder, "memory.db")
+            # Nothing of it outlives the process, so a sync could save nothing.
+            durability = "relaxed"
+        self._path = files.real_path(target)
+        files.refuse_network(self._path)
+        files.create_private(self._path)
+        self._connections = Connections(self._path, durability)
+        self._lock = FairLock(self._path)
+        self._close = weakref.finalize(
+            self, _close, self._connections, self._lock, self._folder, os.getpid()
+        )
+        try:
+            migrate(self._connections, self._lock, clock, lock_timeout_ms)
+            self.store_id: str = self._read(lambda c: c.execute(_STORE_ID).fetchone()[0])
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, query: Callable[[driver.Connection], T]) -> T:
+        connection = self._connections.get()
+        try:
+            return query(connection)
+        except driver.Error as error:
+            if self._connections.closed:
+                raise ClosedError(f"the store {self._path} was closed") from error
+            raise translated(error, self._path) from error
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "engine": self.name,
+            "location": self._path if self._folder is None else MEMORY,
+            "durability": self._connections.durability,
+            "sqlite_version": driver.sqlite_version,
+        }
+
+    def session(self) -> SqliteSession:
+        return SqliteSession(self._connections, self._lock)
+
+    def position(self) -> Position:
+        return self._read(reads.position)
+
+    def floor(self) -> int:
+        return self._read(lambda c: int(c.execute(reads.FLOOR).fetchone()[0]))
+
+    def changed_since(self, revision: int, within: Range) -> list[Place]:
+        return self._read(lambda c: reads.changed_since(c, revision, within))
+
+    def position_at(self, revision: int) -> Position | None:
+        row = self._read(lambda c: c.execute(reads.POSITION_AT, (revision,)).fetchone())
+        return Position._make(row) if row is not None else None
+
+    def revision_at(self, instant: int) -> int:
+        return self._read(lambda c: reads.revision_at(c, instant))
+
+    def point(self, place: Place, revision: int | None) -> Point:
+        return self._read(lambda c: reads.point(c, place, revision))
+
+    def points(self, places: Sequence[Place], revision: int) -> list[EntryRow]:
+        return self._read(lambda c: reads.points(c, places, revision))
+
+    def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
+        return self._read(lambda c: reads.scan(c, within, revision, limit))
+
+    def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:
+        return self._read(lambda c: reads.namespaces(c, within, revision, instant))
+
+    def history(self, place: Place, below: int | None, limit: int) -> list[EntryRow]:
+        return self._read(lambda c: reads.history(c, place, below, limit))
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        return self._read(lambda c: reads.entry_version(c, place, version))
+
+    def commits(
+        self, after: int, upto: int | None, limit: int, *, newest_first: bool
+    ) -> list[CommitRow]:
+        return self._read(lambda c: reads.commits(c, after, upto, limit, newest_first=newest_first))
+
+    def commit_entries(self, commits: Iterable[CommitRow]) -> list[EntryRow]:
+        return self._read(lambda c: reads.commit_entries(c, commits))
+
+    def operation(self, scope: str, op_id: str) -> CommitRow | None:
+        return self._read(lambda c: reads.one_commit(c, reads.COMMIT_OF_OPERATION, (scope, op_id)))
+
+    def attempt(self, attempt: bytes, revision: int) -> CommitRow | None:
+        return self._read(
+            lambda c: reads.one_commit(c, reads.COMMIT_OF_ATTEMPT, (revision, attempt))
+        )
+
+    def tags(self, scope: str) -> list[TagRow]:
+        return self._read(lambda c: reads.tags(c, scope))
+
+    def conflicts(self, status: str | None, after: int, limit: int) -> list[ConflictRow]:
+        return self._read(lambda c: reads.conflicts(c, status, after, limit))
+
+    def conflict(self, id: int) -> ConflictRow | None:
+        return self._read(lambda c: reads.conflict(c, id))
+
+    def strategies(self) -> list[StrategyRow]:
+        return self._read(reads.strategies)
+
+    def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
+        return self._read(lambda c: reads.chain(c, after, limit))
+
+    def inspect(self) -> dict[str, Any]:
+        def query(connection: driver.Connection) -> dict[str, Any]:
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check").fetchall()]
+            lost = connection.execute(_HEADS_WITHOUT_ENTRY).fetchone()[0]
+            lost += connection.execute(_ENTRIES_AFTER_HEAD).fetchone()[0]
+            return {"integrity": [] if problems == ["ok"] else problems, "wrong_heads": lost}
+
+        return self._read(query)
+
+    def counts(self) -> dict[str, int]:
+        row = self._read(lambda c: c.execute(_COUNTS).fetchone())
+        names = ("commits", "entries", "keys", "conflicts", "open_conflicts", "floor")
+        sizes = {
+            "database_bytes": _size(self._path),
+            "wal_bytes": _size(self._path + "-wal"),
+        }
+        return dict(zip(names, row, strict=True)) | sizes
+
+    def close(self) -> None:
+        self._close()
+
+
+def _size(path: str) -> int:
+    # stat() opens nothing, so it cannot drop a lock.
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _close(connections: Connections, lock: FairLock, folder: str | None, pid: int) -> None:
+    connections.close()
+    lock.close()
+    if folder is not None and os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)

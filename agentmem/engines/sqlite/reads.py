@@ -1,0 +1,370 @@
+"""The reading statements on SQLite; each is one consistent read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from agentmem.engines.base import (
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    NewEntry,
+    Place,
+    Point,
+    Position,
+    Range,
+    StrategyRow,
+    TagRow,
+    check_floor,
+)
+from agentmem.engines.sqlite.driver import driver
+from agentmem.namespaces import range_end
+
+# ruff: noqa: S608  # the statements are joined from the constants of this file, nothing else
+_ENTRY: Final = """
+e.id, e.namespace, e.key, e.version, e.revision, e.operation, e.base_version, e.merged, e.value,
+e.text, e.created_at, e.expires_at, c.agent, c.op_id, c.committed_at
+"""
+_COMMIT: Final = """
+c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata, c.base_revision,
+c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, r.fingerprint, r.result
+"""
+_COMMITS: Final = (
+    """
+SELECT """
+    + _COMMIT
+    + """ FROM commits c LEFT JOIN operation_results r ON r.revision = c.revision
+"""
+)
+
+POSITION: Final = """
+SELECT revision, committed_at, hash, first_entry_id + changes - 1 FROM commits
+ORDER BY revision DESC LIMIT 1
+"""
+POSITION_AT: Final = """
+SELECT revision, committed_at, hash, first_entry_id + changes - 1 FROM commits WHERE revision = ?
+"""
+HEAD: Final = (
+    """
+SELECT """
+    + _ENTRY
+    + """ FROM heads h JOIN entries e ON e.id = h.entry_id
+JOIN commits c ON c.revision = e.revision
+WHERE h.namespace = ? AND h.key = ?
+"""
+)
+ENTRY_AT: Final = (
+    """
+SELECT """
+    + _ENTRY
+    + """ FROM entries e JOIN commits c ON c.revision = e.revision
+WHERE e.namespace = ? AND e.key = ? AND e.revision <= ? ORDER BY e.revision DESC LIMIT 1
+"""
+)
+# Versions of a key rise with its revisions, so the search stops at the newest that fits.
+ENTRY_VERSION: Final = (
+    """
+SELECT """
+    + _ENTRY
+    + """ FROM entries e JOIN commits c ON c.revision = e.revision
+WHERE e.namespace = ? AND e.key = ? AND e.version = ? ORDER BY e.revision DESC LIMIT 1
+"""
+)
+OPERATION: Final = """
+SELECT c.revision, r.fingerprint FROM commits c
+LEFT JOIN operation_results r ON r.revision = c.revision WHERE c.scope = ? AND c.op_id = ?
+"""
+# The floor comes with the row, so that compaction cannot slip in between.
+POINT_NOW: Final = (
+    """
+SELECT s.floor, """
+    + _ENTRY
+    + """ FROM store s
+LEFT JOIN heads h ON h.namespace = ? AND h.key = ?
+LEFT JOIN entries e ON e.id = h.entry_id
+LEFT JOIN commits c ON c.revision = e.revision
+"""
+)
+POINT_AT: Final = (
+    """
+SELECT s.floor, """
+    + _ENTRY
+    + """ FROM store s
+LEFT JOIN entries e ON e.id = (
+    SELECT id FROM entries WHERE namespace = ? AND key = ? AND revision <= ?
+    ORDER BY revision DESC LIMIT 1)
+LEFT JOIN commits c ON c.revision = e.revision
+"""
+)
+_NEWEST: Final = """
+FROM store s CROSS JOIN heads h
+JOIN entries e ON e.id = CASE WHEN h.revision <= :revision THEN h.entry_id ELSE (
+    SELECT id FROM entries WHERE namespace = h.namespace AND key = h.key
+    AND revision <= :revision ORDER BY revision DESC LIMIT 1) END
+JOIN commits c ON c.revision = e.revision
+WHERE h.namespace >= :start AND h.namespace < :end
+"""
+SCAN: Final = (
+    """
+SELECT s.floor, """
+    + _ENTRY
+    + """ """
+    + _NEWEST
+    + """
+  AND (h.namespace, h.key) > (:after_namespace, :after_key)
+  AND (h.namespace, h.key) <= (:upto_namespace, :upto_key)
+  AND h.key >= :key_start AND h.key < :key_end
+ORDER BY h.namespace, h.key LIMIT :limit
+"""
+)
+NAMESPACES: Final = (
+    """
+SELECT DISTINCT s.floor, h.namespace """
+    + _NEWEST
+    + """
+  AND e.operation <> 2 AND (e.expires_at IS NULL OR e.expires_at > :instant)
+ORDER BY h.namespace
+"""
+)
+FLOOR: Final = "SELECT floor FROM store"
+HISTORY: Final = (
+    """
+SELECT """
+    + _ENTRY
+    + """ FROM entries e JOIN commits c ON c.revision = e.revision
+WHERE e.namespace = :namespace AND e.key = :key AND (:below IS NULL OR e.version < :below)
+ORDER BY e.revision DESC LIMIT :limit
+"""
+)
+COMMITS_UP: Final = (
+    _COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision LIMIT ?"
+)
+COMMITS_DOWN: Final = (
+    _COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision DESC LIMIT ?"
+)
+COMMIT_OF_OPERATION: Final = _COMMITS + "WHERE c.scope = ? AND c.op_id = ?"
+COMMIT_OF_ATTEMPT: Final = (
+    _COMMITS + "WHERE c.revision >= ? AND c.attempt = ? ORDER BY c.revision LIMIT 1"
+)
+COMMIT_ENTRIES: Final = (
+    """
+SELECT """
+    + _ENTRY
+    + """ FROM entries e JOIN commits c ON c.revision = e.revision
+WHERE e.id >= ? AND e.id < ? ORDER BY e.id
+"""
+)
+CHAIN_ENTRIES: Final = """
+SELECT id, namespace, key, revision, version, operation, base_version, merged, value, text,
+    ttl_us, expires_at, created_at, salt, digest
+FROM entries WHERE id >= ? AND id < ? ORDER BY id
+"""
+TAGS: Final = (
+    "SELECT scope, name, revision, created_at, agent, note FROM tags WHERE scope = ? ORDER BY name"
+)
+_CONFLICTS: Final = """
+SELECT id, namespace, key, status, kind, strategy, base_version, theirs_version, ours, agent,
+    op_id, revision, detected_at, note FROM conflicts
+"""
+CONFLICTS: Final = (
+    _CONFLICTS
+    + "WHERE (:status IS NULL OR status = :status) AND id > :after ORDER BY id LIMIT :limit"
+)
+CONFLICT: Final = _CONFLICTS + "WHERE id = ?"
+STRATEGIES: Final = "SELECT pattern, spec, position FROM merge_strategies ORDER BY position"
+
+CHANGED_SINCE: Final = """
+SELECT DISTINCT namespace, key FROM entries
+WHERE id > (SELECT first_entry_id + changes - 1 FROM commits WHERE revision = :revision)
+  AND namespace >= :start AND namespace < :end
+"""
+CHANGED_EVER: Final = (
+    "SELECT namespace, key FROM heads WHERE namespace >= :start AND namespace < :end"
+)
+
+_LAST_REVISION: Final = 2**63 - 1
+# A blob sorts after every text in SQLite: the end of a range that has none.
+_NO_END: Final = b""
+
+
+def bounds(namespace: str) -> tuple[str, str | bytes]:
+    """The range of an encoded namespace and all below it."""
+    end = range_end(namespace)
+    return namespace, _NO_END if end is None else end
+
+
+def prefix_end(prefix: str) -> str | bytes:
+    """The first text after all that begin with the prefix, in order of code points."""
+    while prefix:
+        last = ord(prefix[-1])
+        if last < 0x10FFFF:
+            # Surrogates are no text: the code point after U+D7FF is U+E000.
+            return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
+        prefix = prefix[:-1]
+    return _NO_END
+
+
+def position(connection: driver.Connection) -> Position:
+    """The end of the log."""
+    row = connection.execute(POSITION).fetchone()
+    return Position._make(row) if row is not None else Position(0, 0, b"", 0)
+
+
+def point(connection: driver.Connection, place: Place, revision: int | None) -> Point:
+    """See `Engine.point`."""
+    if revision is None:
+        row = connection.execute(POINT_NOW, place).fetchone()
+    else:
+        row = connection.execute(POINT_AT, (*place, revision)).fetchone()
+        check_floor(revision, row[0])
+    return Point(row[0], EntryRow._make(row[1:]) if row[1] is not None else None)
+
+
+def entry_at(connection: driver.Connection, place: Place, revision: int) -> EntryRow | None:
+    """See `WriteSession.entry_at`."""
+    row = connection.execute(ENTRY_AT, (*place, revision)).fetchone()
+    return EntryRow._make(row) if row is not None else None
+
+
+def entry_version(connection: driver.Connection, place: Place, version: int) -> EntryRow | None:
+    """See `Engine.entry_version`."""
+    row = connection.execute(ENTRY_VERSION, (*place, version)).fetchone()
+    return EntryRow._make(row) if row is not None else None
+
+
+def points(connection: driver.Connection, places: Sequence[Place], revision: int) -> list[EntryRow]:
+    """See `Engine.points`. At a fixed revision, single reads are as consistent as one."""
+    rows = (point(connection, place, revision).row for place in places)
+    return [row for row in rows if row is not None]
+
+
+def scan(connection: driver.Connection, within: Range, revision: int, limit: int) -> list[EntryRow]:
+    """See `Engine.scan`."""
+    start, end = bounds(within.namespace)
+    after = within.after or ("", "")
+    upto: tuple[Any, Any] = within.upto or (_NO_END, _NO_END)
+    rows = connection.execute(
+        SCAN,
+        {
+            "revision": revision,
+            "start": max(start, after[0]),
+            "end": end,
+            "after_namespace": after[0],
+            "after_key": after[1],
+            "upto_namespace": upto[0],
+            "upto_key": upto[1],
+            "key_start": within.key_prefix,
+            "key_end": prefix_end(within.key_prefix),
+            "limit": limit,
+        },
+    ).fetchall()
+    if rows:
+        check_floor(revision, rows[0][0])
+    else:
+        check_floor(revision, connection.execute(FLOOR).fetchone()[0])
+    return [EntryRow._make(row[1:]) for row in rows]
+
+
+def namespaces(
+    connection: driver.Connection, within: Range, revision: int, instant: int
+) -> list[str]:
+    """See `Engine.namespaces`."""
+    start, end = bounds(within.namespace)
+    bound = {"revision": revision, "instant": instant, "start": start, "end": end}
+    rows = connection.execute(NAMESPACES, bound).fetchall()
+    floor = rows[0][0] if rows else connection.execute(FLOOR).fetchone()[0]
+    check_floor(revision, floor)
+    return [row[1] for row in rows]
+
+
+def changed_since(connection: driver.Connection, revision: int, within: Range) -> list[Place]:
+    """See `WriteSession.changed_since`."""
+    start, end = bounds(within.namespace)
+    if not revision:
+        return connection.execute(CHANGED_EVER, {"start": start, "end": end}).fetchall()
+    bound = {"revision": revision, "start": start, "end": end}
+    return connection.execute(CHANGED_SINCE, bound).fetchall()
+
+
+def revision_at(connection: driver.Connection, instant: int) -> int:
+    """See `Engine.revision_at`: commit times never fall, so halving finds it."""
+    low, high = 0, position(connection).revision
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute(POSITION_AT, (middle,)).fetchone()
+        if row[1] <= instant:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def history(
+    connection: driver.Connection, place: Place, below: int | None, limit: int
+) -> list[EntryRow]:
+    """See `Engine.history`."""
+    bound = {"namespace": place[0], "key": place[1], "below": below, "limit": limit}
+    return [EntryRow._make(row) for row in connection.execute(HISTORY, bound).fetchall()]
+
+
+def commits(
+    connection: driver.Connection, after: int, upto: int | None, limit: int, *, newest_first: bool
+) -> list[CommitRow]:
+    """See `Engine.commits`."""
+    statement = COMMITS_DOWN if newest_first else COMMITS_UP
+    bound = (after, _LAST_REVISION if upto is None else upto, limit)
+    return [CommitRow._make(row) for row in connection.execute(statement, bound).fetchall()]
+
+
+def commit_entries(connection: driver.Connection, rows: Iterable[CommitRow]) -> list[EntryRow]:
+    """See `Engine.commit_entries`."""
+    found = []
+    for row in rows:
+        bound = (row.first_entry_id, row.first_entry_id + row.changes)
+        found += connection.execute(COMMIT_ENTRIES, bound).fetchall()
+    return [EntryRow._make(each) for each in found]
+
+
+def one_commit(
+    connection: driver.Connection, statement: str, bound: tuple[Any, ...]
+) -> CommitRow | None:
+    """The commit that a statement finds."""
+    row = connection.execute(statement, bound).fetchone()
+    return CommitRow._make(row) if row is not None else None
+
+
+def tags(connection: driver.Connection, scope: str) -> list[TagRow]:
+    """See `Engine.tags`."""
+    return [TagRow._make(row) for row in connection.execute(TAGS, (scope,)).fetchall()]
+
+
+def conflicts(
+    connection: driver.Connection, status: str | None, after: int, limit: int
+) -> list[ConflictRow]:
+    """See `Engine.conflicts`."""
+    bound = {"status": status, "after": after, "limit": limit}
+    return [ConflictRow._make(row) for row in connection.execute(CONFLICTS, bound).fetchall()]
+
+
+def conflict(connection: driver.Connection, number: int) -> ConflictRow | None:
+    """See `Engine.conflict`."""
+    row = connection.execute(CONFLICT, (number,)).fetchone()
+    return ConflictRow._make(row) if row is not None else None
+
+
+def strategies(connection: driver.Connection) -> list[StrategyRow]:
+    """See `Engine.strategies`."""
+    return [StrategyRow._make(row) for row in connection.execute(STRATEGIES).fetchall()]
+
+
+def chain(
+    connection: driver.Connection, after: int, limit: int
+) -> list[tuple[CommitRow, list[NewEntry]]]:
+    """See `Engine.chain`."""
+    found = []
+    for row in commits(connection, after, None, limit, newest_first=False):
+        bound = (row.first_entry_id, row.first_entry_id + row.changes)
+        entries = connection.execute(CHAIN_ENTRIES, bound).fetchall()
+        found.append((row, [NewEntry._make(entry) for entry in entries]))
+    return found

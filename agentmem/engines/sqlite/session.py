@@ -1,0 +1,243 @@
+"""The write session on SQLite: the fair lock, then ``BEGIN IMMEDIATE``.
+
+Why IMMEDIATE: a deferred transaction that has read and then writes fails at once with
+BUSY_SNAPSHOT if another wrote meanwhile. Why the lock, when SQLite has its own: SQLite's is
+polled with growing sleeps, and starves writers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from agentmem.engines.base import (
+    CommitUnknownError,
+    EntryRow,
+    KnownOperation,
+    NewCommit,
+    Place,
+    Position,
+    Range,
+    StrategyRow,
+)
+from agentmem.engines.sqlite import reads
+from agentmem.engines.sqlite.connection import Connections
+from agentmem.engines.sqlite.driver import HAS_WAL_RESET_BUG, driver, is_io_error, translated
+from agentmem.engines.sqlite.lock import FairLock
+
+__all__ = ["SqliteSession"]
+
+_INSERT_COMMIT: Final = """
+INSERT INTO commits (revision, committed_at, scope, op_id, agent, note, metadata, base_revision,
+    attempt, first_entry_id, changes, accepted, digests, hash)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_RESULT: Final = (
+    "INSERT INTO operation_results (revision, fingerprint, result) VALUES (?, ?, ?)"
+)
+_INSERT_ENTRY: Final = """
+INSERT INTO entries (id, namespace, key, revision, version, operation, base_version, merged,
+    value, text, ttl_us, expires_at, created_at, salt, digest)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPSERT_HEAD: Final = """
+INSERT INTO heads (namespace, key, entry_id, version, revision) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (namespace, key) DO UPDATE SET
+    entry_id = excluded.entry_id, version = excluded.version, revision = excluded.revision
+"""
+_TOUCH: Final = "UPDATE entries SET expires_at = ? WHERE id = ?"
+_INSERT_READ: Final = (
+    "INSERT INTO reads (revision, namespace, key, version, scan) VALUES (?, ?, ?, ?, ?)"
+)
+_INSERT_CONFLICT: Final = """
+INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version, theirs_version,
+    ours, agent, op_id, revision, detected_at, note)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_ATTEMPT: Final = "SELECT 1 FROM commits WHERE attempt = ? ORDER BY revision DESC LIMIT 1"
+_CHANGES: Final = {
+    "set_strategy": """
+        INSERT INTO merge_strategies (position, pattern, spec)
+        VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM merge_strategies), :pattern, :spec)
+        ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position
+    """,
+    "unset_strategy": "DELETE FROM merge_strategies WHERE pattern = :pattern",
+    "set_tag": """
+        INSERT INTO tags (scope, name, revision, created_at, agent, note)
+        VALUES (:scope, :name, :revision, :created_at, :agent, :note)
+        ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
+            created_at = excluded.created_at, agent = excluded.agent, note = excluded.note
+    """,
+    "unset_tag": "DELETE FROM tags WHERE scope = :scope AND name = :name",
+    "resolve_conflict": """
+        UPDATE conflicts SET status = 'resolved', revision = :revision, note = :note
+        WHERE id = :id AND status = 'open'
+    """,
+    "fence": "UPDATE store SET fence = fence + 1",
+}
+# With the WAL-reset bug checkpoints run only here, under the lock, when the log has this size.
+_CHECKPOINT_PAGES: Final = 1_000
+_CHECKPOINT: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+
+class SqliteSession:
+    """See `agentmem.engines.base.WriteSession`."""
+
+    def __init__(self, connections: Connections, lock: FairLock) -> None:
+        self._connections = connections
+        self._lock = lock
+        self._connection: driver.Connection | None = None
+        self._position = Position(0, 0, b"", 0)
+
+    def enter(self, timeout_ms: int) -> Position:
+        connection = self._connections.get()
+        started = time.monotonic()
+        self._connection = connection
+        self._lock.acquire(timeout_ms)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            self._position = reads.position(connection)
+        except driver.Error as error:
+            self.rollback()
+            self._lock.release()
+            waited_ms = round((time.monotonic() - started) * 1_000)
+            raise translated(error, self._connections.path, waited_ms=waited_ms) from error
+        return self._position
+
+    def _open(self) -> driver.Connection:
+        assert self._connection is not None, "the session was not entered"
+        return self._connection
+
+    def _read(self, query: Callable[[driver.Connection], Any]) -> Any:
+        try:
+            return query(self._open())
+        except driver.Error as error:
+            raise translated(error, self._connections.path) from error
+
+    def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow]:
+        found: dict[Place, EntryRow] = {}
+        try:
+            execute = self._open().execute
+            for place in places:
+                row = execute(reads.HEAD, place).fetchone()
+                if row is not None:
+                    found[place] = EntryRow._make(row)
+        except driver.Error as error:
+            raise translated(error, self._connections.path) from error
+        return found
+
+    def operations(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], KnownOperation]:
+        def query(connection: driver.Connection) -> dict[tuple[str, str], KnownOperation]:
+            rows = ((pair, connection.execute(reads.OPERATION, pair).fetchone()) for pair in wanted)
+            return {pair: KnownOperation._make(row) for pair, row in rows if row is not None}
+
+        found: dict[tuple[str, str], KnownOperation] = self._read(query)
+        return found
+
+    def entry_at(self, place: Place, revision: int) -> EntryRow | None:
+        row: EntryRow | None = self._read(lambda c: reads.entry_at(c, place, revision))
+        return row
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        row: EntryRow | None = self._read(lambda c: reads.entry_version(c, place, version))
+        return row
+
+    def changed_since(self, revision: int, within: Range) -> list[Place]:
+        found: list[Place] = self._read(lambda c: reads.changed_since(c, revision, within))
+        return found
+
+    def strategies(self) -> list[StrategyRow]:
+        rows: list[StrategyRow] = self._read(reads.strategies)
+        return rows
+
+    def floor(self) -> int:
+        floor: int = self._read(lambda c: c.execute(reads.FLOOR).fetchone()[0])
+        return floor
+
+    def append(self, rows: NewCommit) -> None:
+        connection = self._open()
+        try:
+            if len(rows.commits) == 1 and len(rows.entries) == 1:
+                # By far the most frequent batch; execute() costs half of executemany().
+                entry = rows.entries[0]
+                connection.execute(_INSERT_COMMIT, rows.commits[0])
+                connection.execute(_INSERT_ENTRY, entry)
+                connection.execute(
+                    _UPSERT_HEAD,
+                    (entry.namespace, entry.key, entry.id, entry.version, entry.revision),
+                )
+            else:
+                self._append_many(connection, rows)
+            if rows.results:
+                connection.executemany(_INSERT_RESULT, rows.results)
+            if rows.touches:
+                connection.executemany(_TOUCH, rows.touches)
+            if rows.reads:
+                connection.executemany(_INSERT_READ, rows.reads)
+            if rows.conflicts:
+                connection.executemany(_INSERT_CONFLICT, rows.conflicts)
+            for change in rows.changes:
+                change.count = connection.execute(_CHANGES[change.name], change.values).rowcount
+        except driver.Error as error:
+            raise translated(error, self._connections.path) from error
+
+    def _append_many(self, connection: driver.Connection, rows: NewCommit) -> None:
+        connection.executemany(_INSERT_COMMIT, rows.commits)
+        connection.executemany(_INSERT_ENTRY, rows.entries)
+        # Only the last entry of a key in the batch becomes its head.
+        heads = {(entry.namespace, entry.key): entry for entry in rows.entries}
+        connection.executemany(
+            _UPSERT_HEAD,
+            [(*place, entry.id, entry.version, entry.revision) for place, entry in heads.items()],
+        )
+
+    def commit(self) -> None:
+        connection = self._open()
+        try:
+            connection.execute("COMMIT")
+        except driver.Error as error:
+            if is_io_error(error):
+                # The frames may have reached the log: invisible now, there after a restart.
+                self._connections.discard()
+                self._connection = None
+                raise CommitUnknownError(str(error)) from error
+            # Everything else fails before the commit mark is written.
+            raise translated(error, self._connections.path) from error
+
+    def was_committed(self, attempt: bytes) -> bool:
+        connection = self._open()
+        if connection.in_transaction:
+            return False
+        return bool(self._read(lambda c: c.execute(_ATTEMPT, (attempt,)).fetchone()))
+
+    def rollback(self) -> None:
+        connection = self._connection
+        if connection is None or not connection.in_transaction:
+            return
+        try:
+            connection.execute("ROLLBACK")
+        except driver.Error:
+            # The user's exception is on its way; a connection that cannot roll back is dropped,
+            # which rolls back as surely.
+            self._connections.discard()
+            self._connection = None
+
+    def release(self) -> None:
+        if HAS_WAL_RESET_BUG:
+            self._checkpoint()
+        self._lock.settle()
+
+    def _checkpoint(self) -> None:
+        connection = self._connection
+        if connection is None or connection.in_transaction:
+            return
+        try:
+            _busy, pages, _moved = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
+            if pages > _CHECKPOINT_PAGES:
+                connection.execute(_CHECKPOINT)
+        except driver.Error:
+            # A checkpoint is housekeeping: the next commit tries again.
+            return

@@ -1,0 +1,1 @@
+"""What the log knows: versions, commits, differences, tags, conflicts, and whether it is whole."""

@@ -1,0 +1,175 @@
+"""``store.audit``: differences, conflicts, tags."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from agentmem.core import Core
+from agentmem.engines.base import Change, ConflictRow
+from agentmem.errors import InvalidValueError, RevisionError
+from agentmem.history.diff import Difference, differences
+from agentmem.history.log import entry_version
+from agentmem.model import MISSING, ConflictRecord, Entry, Tag, to_datetime
+from agentmem.records import conflict_record_of, entry_of
+from agentmem.request import Request, Write
+from agentmem.scope import Scope
+from agentmem.snapshot import resolve_at
+from agentmem.values import check_label_text, dump
+from agentmem.writes import deletion
+
+__all__ = ["Audit"]
+
+_PAGE: Final = 500
+_STATUSES: Final = ("merged", "retried", "rejected", "repaired", "open", "resolved")
+_PUT: Final = 1
+
+
+class Audit:
+    """Asks the log. Made by `Store.audit`; sees what the store or scoped view sees."""
+
+    __module__ = "agentmem"
+
+    def __init__(self, core: Core, scope: Scope) -> None:
+        self._core = core
+        self._scope = scope
+
+    def diff(self, key: str, a: int, b: int, *, namespace: object = None) -> list[Difference]:
+        """What changed in a key from version `a` to version `b`, path by path.
+
+        Version 0 is the absent key. A deleted version compares as absent.
+
+        Raises:
+            KeyMissingError: there is no such version.
+        """
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "read")
+        sides = []
+        for version in (a, b):
+            if version == 0:
+                sides.append(MISSING)
+                continue
+            entry = entry_version(self._core, self._scope, place, version)
+            sides.append(MISSING if entry.deleted else entry.value)
+        return differences(*sides)
+
+    def version(self, key: str, version: int, *, namespace: object = None) -> Entry[Any]:
+        """One version of a key, tombstones included.
+
+        Raises:
+            KeyMissingError: there is no such version.
+        """
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "read")
+        return entry_version(self._core, self._scope, place, version)
+
+    # Conflicts.
+
+    def conflicts(self, status: str | None = None) -> list[ConflictRecord]:
+        """Conflicts on record, oldest first.
+
+        Args:
+            status: ``merged``, ``retried``, ``rejected``, ``repaired``, ``open`` or
+                ``resolved``; None is all.
+        """
+        if status is not None and status not in _STATUSES:
+            raise InvalidValueError(f"status is one of {', '.join(_STATUSES)}, not {status!r}")
+        self._core.check_open()
+        found: list[ConflictRecord] = []
+        after = 0
+        while True:
+            rows = self._core.engine.conflicts(status, after, _PAGE)
+            found += [conflict_record_of(row, self._scope) for row in rows if self._sees(row)]
+            if len(rows) < _PAGE:
+                return found
+            after = rows[-1].id or 0
+
+    def _sees(self, row: ConflictRow) -> bool:
+        return self._scope.holds(row.namespace) and (
+            not self._scope.rules or self._scope.level((row.namespace, row.key)) > 0
+        )
+
+    def resolve(
+        self, id: int, take: object, *, agent: str | None = None, note: str | None = None
+    ) -> Entry[Any] | None:
+        """Settles an open conflict, which `merge.escalate` parked.
+
+        Args:
+            id: of the conflict record.
+            take: ``"theirs"`` leaves what is there; ``"ours"`` writes what was parked; any
+                other JSON value is written.
+            agent, note: who and why, for the record and the log.
+
+        Returns: the entry written; None if nothing was.
+
+        Raises:
+            InvalidValueError: there is no such open conflict.
+        """
+        row = self._core.engine.conflict(id)
+        if row is None or not self._sees(row) or row.status != "open":
+            raise InvalidValueError(
+                f"there is no open conflict {id}; store.audit.conflicts('open') lists them"
+            )
+        place = (row.namespace, row.key)
+        self._scope.check(place, "write")
+        who = agent if agent is not None else self._scope.agent
+        request = Request(
+            self._scope.name, f"resolve conflict {id}", who, 0, 0, note=note, validate=False
+        )
+        request.change = Change("resolve_conflict", {"id": id, "note": note})
+        if take != "theirs":
+            value = row.ours if take == "ours" else dump(take, self._core.limits)
+            head = self._core.engine.point(place, None).row
+            present = head is not None and head.visible_at(self._core.clock())
+            base = head.version if present and head is not None else 0
+            request.writes[place] = (
+                deletion(base, merge=False)
+                if value is None
+                else Write(_PUT, value, base=base, merge=False)
+            )
+        receipt = self._core.run(request, self._scope)
+        return entry_of(receipt.rows[0], self._scope) if receipt.rows else None
+
+    # Tags.
+
+    def tag(
+        self, name: str, *, at: object = None, agent: str | None = None, note: str | None = None
+    ) -> Tag:
+        """Names a revision (the latest, or that of `at`); an earlier tag of that name moves.
+
+        Raises:
+            RevisionError: `at` cannot be read.
+        """
+        limits = self._core.limits
+        checked = check_label_text(name, "tag", limits)
+        if checked is None:
+            raise InvalidValueError("a tag needs a name")
+        revision, _instant = resolve_at(self._core, self._scope, at)
+        who = agent if agent is not None else self._scope.agent
+        now = self._core.clock()
+        values = {
+            "scope": self._scope.name,
+            "name": checked,
+            "created_at": now,
+            "agent": who,
+            "note": check_label_text(note, "note", limits),
+        }
+        self._core.change(Change("set_tag", {**values, "revision": revision}), self._scope)
+        return Tag(checked, revision, to_datetime(now), who, note)
+
+    def untag(self, name: str) -> None:
+        """Forgets a tag.
+
+        Raises:
+            RevisionError: there is no such tag.
+        """
+        change = Change("unset_tag", {"scope": self._scope.name, "name": name})
+        if not self._core.change(change, self._scope):
+            raise RevisionError(f"there is no tag {name!r}")
+
+    def tags(self) -> list[Tag]:
+        """All tags, by name."""
+        self._core.check_open()
+        return [
+            Tag(row.name, row.revision, to_datetime(row.created_at), row.agent, row.note)
+            for row in self._core.engine.tags(self._scope.name)
+        ]

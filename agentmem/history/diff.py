@@ -1,0 +1,60 @@
+"""Differences between two values, path by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agentmem.model import MISSING
+from agentmem.values import canonical
+
+__all__ = ["Difference", "differences"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One path at which two values differ.
+
+    Attributes:
+        path: as ``$.plan.days[3]``; ``$`` is the whole value.
+        kind: ``added``, ``removed`` or ``changed``.
+        before: the old value; None if added.
+        after: the new value; None if removed.
+    """
+
+    path: str
+    kind: str
+    before: Any
+    after: Any
+
+    __module__ = "agentmem"
+
+
+def differences(before: Any, after: Any) -> list[Difference]:
+    """What changed from one JSON value to another.
+
+    Objects are compared name by name, lists position by position. Either side may be
+    ``MISSING``: the key was absent.
+    """
+    return list(_walk(before, after, "$"))
+
+
+def _walk(before: Any, after: Any, path: str) -> Iterator[Difference]:
+    if before is MISSING and after is MISSING:
+        return
+    if before is MISSING:
+        yield Difference(path, "added", None, after)
+    elif after is MISSING:
+        yield Difference(path, "removed", before, None)
+    elif isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted({*before, *after}):
+            inner = f"{path}.{name}"
+            yield from _walk(before.get(name, MISSING), after.get(name, MISSING), inner)
+    elif isinstance(before, list) and isinstance(after, list):
+        for index in range(max(len(before), len(after))):
+            old = before[index] if index < len(before) else MISSING
+            new = after[index] if index < len(after) else MISSING
+            yield from _walk(old, new, f"{path}[{index}]")
+    elif canonical(before) != canonical(after):
+        yield Difference(path, "changed", before, after)

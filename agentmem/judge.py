@@ -1,0 +1,519 @@
+"""Judging: which requests of a batch are committed, as what, and why the others are not.
+
+Requests are judged in the order in which they queued, each alone, against the heads as the
+earlier requests of the batch have left them. Nothing here knows an engine, takes a lock or runs
+a Python hook; built-in strategies run here if they are small, everything else goes back to the
+thread that asked, is merged there, and is submitted again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from agentmem.chain import commit_hash, entry_digest
+from agentmem.engines.base import (
+    ConflictRow,
+    EntryRow,
+    KnownOperation,
+    NewCommit,
+    NewEntry,
+    Place,
+    Position,
+    Range,
+    WriteSession,
+    check_floor,
+)
+from agentmem.errors import AccessDeniedError, LimitExceededError, MergeError
+from agentmem.limits import Limits
+from agentmem.merge.registry import MergeRegistry, StoredStrategy
+from agentmem.merge.strategy import Outcome, Unmergeable
+from agentmem.model import DELETE as DELETED
+from agentmem.model import MISSING, display_key
+from agentmem.namespaces import decode
+from agentmem.operations import DELETE, PUT, apply_step, start_of
+from agentmem.request import BLIND, PendingMerge, Receipt, Request, StaleItem, Write
+from agentmem.staleness import (
+    base_version,
+    stale_reads,
+    stale_scans,
+    stale_write,
+    visible_version,
+)
+from agentmem.stored import parse_strategies
+from agentmem.values import dump, load
+
+__all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides"]
+
+_SALT_BYTES: Final = 16
+_MERGING_NS: Final = 20_000_000  # of built-in merges under one hold of the lock
+
+
+class _Final:
+    """What a write turned out to be. `value` None: a tombstone."""
+
+    __slots__ = ("base", "expires_at", "merged", "operation", "text", "ttl_us", "value")
+
+    def __init__(
+        self,
+        operation: int,
+        value: str | None,
+        text: str | None,
+        base: int | None,
+        merged: str | None = None,
+        ttl_us: int | None = None,
+        expires_at: int | None = None,
+    ) -> None:
+        self.operation = operation
+        self.value = value
+        self.text = text
+        self.base = base
+        self.merged = merged
+        self.ttl_us = ttl_us
+        self.expires_at = expires_at
+
+
+class Judge:
+    """Judges one batch, in one write session. Also the `World` that requests are held against.
+
+    Attributes:
+        now: the commit time of every commit of the batch: never before that of the last commit.
+        rows: what the batch appends.
+    """
+
+    def __init__(
+        self,
+        session: WriteSession,
+        position: Position,
+        now: int,
+        registry: MergeRegistry,
+        limits: Limits,
+    ) -> None:
+        self.now = max(now, position.committed_at)
+        self.rows = NewCommit()
+        self._session = session
+        self._revision = position.revision
+        self._hash = position.hash
+        self._entry_id = position.last_entry_id
+        self._registry = registry
+        self._limits = limits
+        self._heads: dict[Place, EntryRow | None] = {}
+        self._changed: dict[Place, None] = {}
+        self._operations: dict[tuple[str, str], KnownOperation] = {}
+        self._stored: list[StoredStrategy] | None = None
+        self._merging_ends_ns = 0
+
+    def prefetch(self, requests: Iterable[Request]) -> None:
+        """Reads, in one go, what most requests need: operation ids and heads."""
+        wanted: list[tuple[str, str]] = []
+        places: dict[Place, None] = {}
+        for request in requests:
+            if request.op_id is not None:
+                wanted.append((request.scope, request.op_id))
+            places.update(dict.fromkeys(request.writes))
+            if request.touches:
+                places.update(dict.fromkeys(request.touches))
+            if request.validate and request.reads:
+                places.update(dict.fromkeys(request.reads))
+        if wanted:
+            self._operations = self._session.operations(wanted)
+        found = self._session.heads(list(places))
+        for place in places:
+            self._heads[place] = found.get(place)
+
+    # The world that requests are held against.
+
+    def head(self, place: Place) -> EntryRow | None:
+        """See `World.head`."""
+        try:
+            return self._heads[place]
+        except KeyError:
+            row = self._heads[place] = self._session.heads([place]).get(place)
+            return row
+
+    def entry_at(self, place: Place, revision: int) -> EntryRow | None:
+        """See `World.entry_at`. Bases lie before the batch, so the session sees them."""
+        return self._session.entry_at(place, revision)
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        """See `World.entry_version`."""
+        head = self.head(place)
+        if head is not None and head.version == version:
+            return head
+        return self._session.entry_version(place, version)
+
+    def changed_since(self, revision: int, within: Range) -> Iterable[Place]:
+        """See `World.changed_since`; what the batch itself changed comes on top."""
+        places = dict.fromkeys(self._session.changed_since(revision, within))
+        missing = [place for place in places if place not in self._heads]
+        found = self._session.heads(missing)
+        for place in missing:
+            self._heads[place] = found.get(place)
+        return places | self._changed
+
+    # Judging.
+
+    def decide(self, request: Request) -> None:
+        """Sets the request's verdict. A rejected request leaves no trace but its record."""
+        if request.op_id is not None:
+            known = self._operations.get((request.scope, request.op_id))
+            if known is not None:
+                request.receipt = Receipt(known.revision, None, [], known=known)
+                return
+        if request.base_revision < self._revision and (request.scans or request.writes):
+            check_floor(request.base_revision, self._session.floor())
+        finals, stale, records = self._final_writes(request)
+        if request.merges is not None:
+            return
+        if request.validate and (request.reads or request.scans):
+            stale = self._with_stale_reads(request, stale, records)
+        if stale:
+            self._reject(request, stale)
+            return
+        self._accept(request, finals, records)
+
+    def _final_writes(
+        self, request: Request
+    ) -> tuple[dict[Place, _Final], list[StaleItem], list[ConflictRow]]:
+        finals: dict[Place, _Final] = {}
+        stale: list[StaleItem] = []
+        records: list[ConflictRow] = []
+        pending: list[PendingMerge] = []
+        for place, write in request.writes.items():
+            head = self.head(place)
+            if write.create_only and visible_version(head, self.now):
+                raise AccessDeniedError(
+                    f"{_display(place)!r} is there, and access 'append' cannot replace it",
+                    namespace=decode(place[0]),
+                    key=place[1],
+                    access="write",
+                )
+            if write.steps:
+                finals[place] = self._apply_steps(place, write, head)
+                continue
+            item = stale_write(request, place, write, self)
+            if item is None:
+                if write.base == BLIND and request.forbid_blind and self._foreign(request, head):
+                    stale.append(_blind_item(place, write, head))
+                final = _Final(write.operation, write.value, write.text, None, None, write.ttl_us)
+                final.base = base_version(request, place, write, head)
+                if write.keep and head is not None and head.visible_at(self.now):
+                    self._keep(final, head)
+                finals[place] = final
+                continue
+            merged = self._merge(request, item, write, records, pending)
+            if merged is not None:
+                finals[place] = merged
+            else:
+                stale.append(item)
+        if pending and len(pending) == len(stale):
+            # Nothing but merges stands in the way: the caller's thread runs the hooks.
+            request.merges = pending
+        return finals, stale, records
+
+    def _apply_steps(self, place: Place, write: Write, head: EntryRow | None) -> _Final:
+        version = visible_version(head, self.now)
+        present = version and head is not None
+        value = load(head.value or "null") if present and head else start_of(write.steps[0][0])
+        name = _display(place)
+        for operation, operand in write.steps:
+            value = apply_step(operation, operand, value, name)
+        # A text given before would describe the value before, so it follows from the value now.
+        final = _Final(write.operation, dump(value, self._limits), None, version)
+        if present and head:
+            self._keep(final, head)
+        return final
+
+    def _keep(self, final: _Final, head: EntryRow) -> None:
+        """Lets the expiry and the hiding of what is replaced live on."""
+        if final.text is None and head.text == "":
+            final.text = ""
+        if final.ttl_us is None and head.expires_at is not None:
+            final.expires_at = head.expires_at
+            final.ttl_us = head.expires_at - self.now
+
+    def _with_stale_reads(
+        self, request: Request, stale: list[StaleItem], records: list[ConflictRow]
+    ) -> list[StaleItem]:
+        """The stale writes, with the stale reads and scans that nothing excuses."""
+        found = stale_reads(request, self) + stale_scans(request, self)
+        if not found:
+            return stale
+        # A stale read of a key is excused if the transaction's only write (atomic operations
+        # aside) is to that key and was merged: the merge has seen what the read had not.
+        full = [place for place, write in request.writes.items() if not write.steps]
+        merged = {(record.namespace, record.key) for record in records}
+        excused = full[0] if len(full) == 1 and full[0] in merged else None
+        known = {item.place for item in stale}
+        return stale + [
+            item
+            for item in found
+            if item.place not in known and not (item.kind == "read" and item.place == excused)
+        ]
+
+    def _merge(
+        self,
+        request: Request,
+        item: StaleItem,
+        write: Write,
+        records: list[ConflictRow],
+        pending: list[PendingMerge],
+    ) -> _Final | None:
+        """What a hook or strategy makes of a stale write; None if it stays stale, for now."""
+        if not (request.merge and write.merge):
+            return None
+        if item.seen_version and item.base is None:
+            item.reason = f"version {item.seen_version}, which it started from, is not in the log"
+            return None
+        if write.merged is not None and write.merged.against == item.version:
+            done = write.merged
+            records.append(self._record(request, item, done.status, done.name, write.value))
+            return self._merged_final(write, done.value, item, done.name)
+        if self._stored is None:
+            self._stored = parse_strategies(self._session.strategies())
+        match = self._registry.match(decode(item.place[0]), item.place[1], self._stored)
+        if match is None:
+            return None
+        if match.strategy is None or not self._may_merge_here(item, write):
+            pending.append(PendingMerge(item, match))
+            return None
+        try:
+            outcome = match.strategy.resolve_values(*sides(item, write))
+        except Unmergeable as error:
+            item.reason = str(error)
+            return None
+        except Exception as error:
+            raise merge_error(item, match.name, error) from error
+        value = None if outcome.value is DELETED else dump(outcome.value, self._limits)
+        status = merge_status(outcome)
+        records.append(self._record(request, item, status, match.name, write.value))
+        return self._merged_final(write, value, item, match.name)
+
+    def _may_merge_here(self, item: StaleItem, write: Write) -> bool:
+        """Whether a merge is small enough to be done while others wait for the lock."""
+        size = sum(
+            len(text or "")
+            for text in (
+                item.base.value if item.base else None,
+                item.theirs.value if item.theirs else None,
+                write.value,
+            )
+        )
+        now_ns = time.monotonic_ns()
+        if not self._merging_ends_ns:
+            self._merging_ends_ns = now_ns + _MERGING_NS
+        return size <= self._limits.max_merge_bytes and now_ns < self._merging_ends_ns
+
+    def _merged_final(self, write: Write, value: str | None, item: StaleItem, name: str) -> _Final:
+        # A text given for the value that was not kept would tell search something else.
+        text = write.text if value == write.value or write.text == "" else None
+        operation = DELETE if value is None else PUT
+        return _Final(operation, value, text, item.seen_version, name, write.ttl_us)
+
+    def _foreign(self, request: Request, head: EntryRow | None) -> bool:
+        return bool(visible_version(head, self.now)) and (
+            head is not None and head.agent != request.agent
+        )
+
+    def _reject(self, request: Request, stale: list[StaleItem]) -> None:
+        request.stale = stale
+        if request.record:
+            for item in stale:
+                self.rows.conflicts.append(self._record(request, item, "rejected", None))
+
+    def _record(
+        self,
+        request: Request,
+        item: StaleItem,
+        status: str,
+        strategy: str | None,
+        ours: str | None = None,
+    ) -> ConflictRow:
+        return ConflictRow(
+            None,
+            *item.place,
+            status,
+            item.kind,
+            strategy,
+            item.seen_version,
+            item.version,
+            ours,
+            request.agent,
+            request.op_id,
+            None,
+            self.now,
+            None,
+        )
+
+    # Appending.
+
+    def _accept(
+        self, request: Request, finals: dict[Place, _Final], records: list[ConflictRow]
+    ) -> None:
+        touched = self._touches(request)
+        if request.change is not None:
+            request.change.values.setdefault("revision", self._revision + 1)
+            self.rows.changes.append(request.change)
+        writes = [
+            (place, final)
+            for place, final in (sorted(finals.items()) if len(finals) > 1 else finals.items())
+            # Deleting what is absent writes nothing.
+            if final.value is not None or visible_version(self._heads.get(place), self.now)
+        ]
+        if not writes and request.op_id is None:
+            request.receipt = Receipt(None, None, [], touched)
+            self.rows.touches += [(row.expires_at, row.id) for row in touched]
+            self.rows.conflicts += [*request.earlier, *records]
+            return
+        self.rows.touches += [(row.expires_at, row.id) for row in touched]
+        revision = self._revision + 1
+        blind_over = self._blind_over(request)
+        rows, digests = self._new_entries(request, revision, writes)
+        self._append_commit(request, revision, len(rows), digests)
+        if request.fingerprint is not None or request.result is not None:
+            self.rows.results.append((revision, request.fingerprint, request.result))
+        if request.reads or request.scans:
+            self._append_reads(request, revision)
+        for record in (*request.earlier, *records):
+            self.rows.conflicts.append(record._replace(revision=revision))
+        for row in rows:
+            place = (row.namespace, row.key)
+            self._heads[place] = row
+            self._changed[place] = None
+        self._revision = revision
+        if request.op_id is not None:
+            self._operations[request.scope, request.op_id] = KnownOperation(
+                revision, request.fingerprint
+            )
+        request.receipt = Receipt(revision, self.now, rows, touched, blind_over)
+
+    def _touches(self, request: Request) -> list[EntryRow]:
+        touched = []
+        for place, touch in request.touches.items():
+            head = self.head(place)
+            if head is not None and visible_version(head, self.now):
+                expires_at = None if touch.ttl_us is None else self.now + touch.ttl_us
+                moved = head._replace(expires_at=expires_at)
+                self._heads[place] = moved
+                touched.append(moved)
+        return touched
+
+    def _blind_over(self, request: Request) -> list[tuple[Place, int, str | None]]:
+        over = []
+        for place, write in request.writes.items():
+            if write.warn and write.base == BLIND:
+                head = self._heads.get(place)
+                if head is not None and self._foreign(request, head):
+                    over.append((place, head.version, head.agent))
+        return over
+
+    def _new_entries(
+        self, request: Request, revision: int, writes: list[tuple[Place, _Final]]
+    ) -> tuple[list[EntryRow], bytes]:
+        rows: list[EntryRow] = []
+        digests = []
+        salts = os.urandom(_SALT_BYTES * len(writes))
+        for index, (place, final) in enumerate(writes):
+            head = self._heads.get(place)
+            version = head.version + 1 if head is not None else 1
+            was_there = head is not None and head.visible_at(self.now)
+            created_at = head.created_at if was_there and head is not None else self.now
+            expires_at = final.expires_at
+            if expires_at is None and final.ttl_us is not None:
+                expires_at = self.now + final.ttl_us
+            salt = salts[index * _SALT_BYTES : (index + 1) * _SALT_BYTES]
+            namespace, key = place
+            digest = entry_digest(
+                salt,
+                (namespace, key, revision, version, final.operation, final.base, final.merged,
+                 final.ttl_us),
+                final.value,
+                final.text,
+            )  # fmt: skip
+            entry_id = self._entry_id + 1 + index
+            self.rows.entries.append(
+                NewEntry(
+                    entry_id, namespace, key, revision, version, final.operation, final.base,
+                    final.merged, final.value, final.text, final.ttl_us, expires_at, created_at,
+                    salt, digest,
+                )
+            )  # fmt: skip
+            digests.append(digest)
+            rows.append(
+                EntryRow(
+                    entry_id, namespace, key, version, revision, final.operation, final.base,
+                    final.merged, final.value, final.text, created_at, expires_at, request.agent,
+                    request.op_id, self.now,
+                )
+            )  # fmt: skip
+        return rows, b"".join(digests)
+
+    def _append_commit(self, request: Request, revision: int, changes: int, digests: bytes) -> None:
+        first_entry_id = self._entry_id + 1
+        before = (
+            revision, self.now, request.scope, request.op_id, request.agent, request.note,
+            request.metadata, request.base_revision,
+        )  # fmt: skip
+        after = (first_entry_id, changes, request.accepted)
+        self._hash = commit_hash(self._hash, (*before, request.attempt.hex(), *after), digests)
+        self.rows.commits.append((*before, request.attempt, *after, digests, self._hash))
+        self._entry_id += changes
+
+    def _append_reads(self, request: Request, revision: int) -> None:
+        self.rows.reads += [
+            (revision, namespace, key, version, None)
+            for (namespace, key), version in request.reads.items()
+        ]
+        self.rows.reads += [
+            (revision, scan.within.namespace, "", len(scan.found), scan.asked)
+            for scan in request.scans
+        ]
+
+
+def sides(item: StaleItem, write: Write) -> tuple[Any, Any, Any]:
+    """Base, theirs and ours of a stale write, as values for a strategy."""
+    base = (
+        MISSING if item.base is None or not item.seen_version else load(item.base.value or "null")
+    )
+    theirs = DELETED if item.theirs is None else load(item.theirs.value or "null")
+    ours = DELETED if write.value is None else load(write.value)
+    return base, theirs, ours
+
+
+def merge_status(outcome: Outcome) -> str:
+    """How a merge goes on record: a parked change is an open conflict."""
+    return "open" if outcome.parks else "merged"
+
+
+def merge_error(item: StaleItem, name: str, error: BaseException) -> MergeError:
+    """What the caller gets for a hook or strategy that raised; raise it ``from`` the error."""
+    place = item.place
+    return MergeError(
+        f"merge {name!r} of {_display(place)!r} raised {type(error).__name__}: {error}; "
+        "nothing was written",
+        namespace=decode(place[0]),
+        key=place[1],
+    )
+
+
+def _blind_item(place: Place, write: Write, head: EntryRow | None) -> StaleItem:
+    item = StaleItem(place, "write", 0, head.version if head else 0, None, head, write)
+    item.reason = "the store forbids blind writes over another agent's version"
+    return item
+
+
+def _display(place: Place) -> str:
+    return display_key(decode(place[0]), place[1])
+
+
+def check_writes(count: int, limits: Limits) -> None:
+    """Raises if a transaction writes more keys than it may."""
+    if count > limits.max_writes:
+        raise LimitExceededError(
+            f"a transaction of {count} writes; at most {limits.max_writes} are allowed; "
+            "commit in parts",
+            limit=limits.max_writes,
+            actual=count,
+        )

@@ -1,0 +1,174 @@
+"""Rows of an engine as the records that callers see."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from agentmem.engines.base import OPERATIONS, CommitRow, ConflictRow, EntryRow
+from agentmem.limits import Limits
+from agentmem.model import (
+    DELETE,
+    Change,
+    Commit,
+    Conflict,
+    ConflictRecord,
+    Entry,
+    to_datetime,
+)
+from agentmem.request import Receipt, Request, StaleItem
+from agentmem.scope import Scope
+from agentmem.values import load, search_text
+
+__all__ = [
+    "NOTHING",
+    "commit_from",
+    "commit_of",
+    "conflict_of",
+    "conflict_record_of",
+    "entry_of",
+    "text_of",
+]
+
+
+def entry_of(row: EntryRow, scope: Scope) -> Entry[Any]:
+    """An entry with a fresh value."""
+    value = None if row.value is None else load(row.value)
+    return Entry(
+        scope.relative(row.namespace),
+        row.key,
+        row.version,
+        row.revision,
+        value,
+        text_of(row.text, value, scope.limits),
+        row.agent,
+        row.op_id,
+        to_datetime(row.created_at),
+        to_datetime(row.committed_at),
+        None if row.expires_at is None else to_datetime(row.expires_at),
+        row.deleted,
+    )
+
+
+def text_of(stored: str | None, value: Any, limits: Limits) -> str | None:
+    """What search sees of an entry, from its stored text: None follows, ``""`` is hidden."""
+    if stored is not None:
+        return stored or None
+    if isinstance(value, (int, float)) or value is None:
+        return None
+    return search_text(None, value, limits)
+
+
+NOTHING: Final = Receipt(None, None, [])
+"""The receipt of a transaction that wrote nothing."""
+
+
+def commit_from(request: Request, receipt: Receipt, scope: Scope) -> Commit:
+    """The commit that a request has just made, without reading it back."""
+    changes = _changes(receipt.rows, scope)
+    return Commit(
+        revision=receipt.revision,
+        committed_at=to_datetime(receipt.committed_at) if receipt.committed_at else None,
+        agent=request.agent,
+        op_id=request.op_id,
+        note=request.note,
+        metadata=load(request.metadata) if request.metadata else {},
+        base_revision=request.base_revision,
+        changes=changes,
+        merged=_merged(changes),
+        accepted=_accepted(request.accepted, scope),
+        result=load(request.result) if request.result is not None else None,
+    )
+
+
+def _changes(rows: list[EntryRow], scope: Scope) -> tuple[Change, ...]:
+    return tuple(
+        Change(
+            scope.relative(row.namespace),
+            row.key,
+            row.version,
+            row.base_version,
+            OPERATIONS[row.operation],
+            row.merged,
+        )
+        for row in rows
+    )
+
+
+def _merged(changes: tuple[Change, ...]) -> tuple[tuple[tuple[str, ...], str], ...]:
+    return tuple((each.namespace, each.key) for each in changes if each.merged is not None)
+
+
+def _accepted(text: str | None, scope: Scope) -> tuple[tuple[tuple[str, ...], str, int, int], ...]:
+    return tuple(
+        (scope.relative(namespace), key, seen, judged)
+        for namespace, key, seen, judged in (load(text) if text else ())
+        if scope.holds(namespace)
+    )
+
+
+def commit_of(
+    row: CommitRow, entries: list[EntryRow], scope: Scope, *, replayed: bool = False
+) -> Commit:
+    """A commit with those of its changes that lie in the scope and may be read."""
+    visible = [
+        entry
+        for entry in entries
+        if entry.revision == row.revision
+        and scope.holds(entry.namespace)
+        and (not scope.rules or scope.level((entry.namespace, entry.key)) > 0)
+    ]
+    changes = _changes(visible, scope)
+    return Commit(
+        revision=row.revision,
+        committed_at=to_datetime(row.committed_at),
+        agent=row.agent,
+        op_id=row.op_id,
+        note=row.note,
+        metadata=load(row.metadata) if row.metadata else {},
+        base_revision=row.base_revision,
+        changes=changes,
+        merged=_merged(changes),
+        accepted=_accepted(row.accepted, scope),
+        replayed=replayed,
+        result=load(row.result) if row.result is not None else None,
+    )
+
+
+def conflict_of(item: StaleItem, scope: Scope) -> Conflict:
+    """A conflict with its values."""
+    base = entry_of(item.base, scope) if item.base is not None and item.seen_version else None
+    theirs = entry_of(item.theirs, scope) if item.theirs is not None else None
+    gone = DELETE if item.seen_version else None
+    ours: Any = None
+    if item.kind == "write" and item.write is not None:
+        ours = DELETE if item.write.value is None else load(item.write.value)
+    return Conflict(
+        scope.relative(item.place[0]),
+        item.place[1],
+        base.value if base is not None else None,
+        theirs.value if theirs is not None else gone,
+        ours,
+        base,
+        theirs,
+        item.kind,
+    )
+
+
+def conflict_record_of(row: ConflictRow, scope: Scope) -> ConflictRecord:
+    """A conflict as it is on record."""
+    return ConflictRecord(
+        id=row.id or 0,
+        namespace=scope.relative(row.namespace),
+        key=row.key,
+        status=row.status,
+        strategy=row.strategy,
+        kind=row.kind,
+        base_version=row.base_version,
+        theirs_version=row.theirs_version,
+        ours=load(row.ours) if row.ours is not None else None,
+        agent=row.agent,
+        op_id=row.op_id,
+        revision=row.revision,
+        detected_at=to_datetime(row.detected_at),
+        note=row.note,
+    )

@@ -1,0 +1,110 @@
+"""Repair instead of abort: what has moved under a transaction, judged without the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agentmem.core import Core
+from agentmem.engines.base import Engine, EntryRow, Place, Range
+from agentmem.errors import InvalidValueError
+from agentmem.model import Conflict, Stale
+from agentmem.namespaces import encode
+from agentmem.request import Request, Scan, StaleItem
+from agentmem.scope import Scope
+from agentmem.staleness import stale_reads, stale_scans, stale_write
+from agentmem.values import load
+
+__all__ = ["EngineWorld", "Judged", "accepted_places", "judge_now", "rebase_scan"]
+
+
+class EngineWorld:
+    """The store as it is at one revision; a `World` that needs no lock."""
+
+    def __init__(self, engine: Engine, revision: int, now: int) -> None:
+        self.now = now
+        self.revision = revision
+        self._engine = engine
+
+    def head(self, place: Place) -> EntryRow | None:
+        """See `World.head`."""
+        return self._engine.point(place, self.revision).row
+
+    def entry_at(self, place: Place, revision: int) -> EntryRow | None:
+        """See `World.entry_at`."""
+        return self._engine.point(place, revision).row
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        """See `World.entry_version`."""
+        return self._engine.entry_version(place, version)
+
+    def changed_since(self, revision: int, within: Range) -> Iterable[Place]:
+        """See `World.changed_since`; keys that changed after this revision do no harm."""
+        return self._engine.changed_since(revision, within)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one ``stale()`` call found.
+
+    Attributes:
+        world: the revision and instant it looked at.
+        stale: one item a key.
+        items: the same, as the caller sees them.
+    """
+
+    world: EngineWorld
+    stale: list[StaleItem]
+    items: list[Stale]
+
+
+def judge_now(core: Core, scope: Scope, request: Request) -> Judged:
+    """Holds a request against the latest revision."""
+    position = core.engine.position()
+    world = EngineWorld(core.engine, position.revision, max(core.clock(), position.committed_at))
+    found: dict[Place, StaleItem] = {}
+    for place, write in request.writes.items():
+        item = stale_write(request, place, write, world)
+        if item is not None:
+            found[place] = item
+    for item in (*stale_reads(request, world), *stale_scans(request, world)):
+        found.setdefault(item.place, item)
+    stale = [found[place] for place in sorted(found)]
+    items = [
+        Stale(scope.relative(item.place[0]), item.place[1], item.seen_version, item.version)
+        for item in stale
+    ]
+    return Judged(world, stale, items)
+
+
+def accepted_places(accept: object, prefix: tuple[str, ...]) -> dict[Place, int]:
+    """The judged versions in an ``accept`` argument, by place."""
+    if not isinstance(accept, Iterable):
+        raise TypeError("accept is a list of the items of stale(), or of conflicts")
+    accepted: dict[Place, int] = {}
+    for item in accept:
+        if isinstance(item, Stale):
+            version = item.judged_version
+        elif isinstance(item, Conflict):
+            version = item.current_version
+        else:
+            raise InvalidValueError(
+                f"accept holds items of stale() or conflicts, not {type(item).__name__}"
+            )
+        accepted[encode(prefix + item.namespace), item.key] = version
+    return accepted
+
+
+def rebase_scan(scan: Scan, places: Iterable[Place], world: EngineWorld) -> None:
+    """Makes a scan's answer what it would be in the world, at these places."""
+    moved = {place for place in places if scan.covers(place)}
+    scan.expiring = [each for each in scan.expiring if each[0] not in moved]
+    for place in moved:
+        row = world.head(place)
+        version = scan.version_of(row, world.now, load)
+        if not version:
+            scan.found.pop(place, None)
+            continue
+        scan.found[place] = version
+        if row is not None and row.expires_at is not None:
+            scan.expiring.append((place, row.expires_at))

@@ -1,0 +1,251 @@
+"""What a transaction or a single call asks the commit path to do, and what it gets back.
+
+A request is made by one thread, judged by whichever thread leads, and read again by the one
+that made it; it is never looked at by two at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agentmem.engines.base import Change, ConflictRow, EntryRow, KnownOperation, Place, Range
+from agentmem.filters import Filter
+from agentmem.merge.registry import Match
+
+__all__ = [
+    "BLIND",
+    "SNAPSHOT",
+    "Merged",
+    "PendingMerge",
+    "Receipt",
+    "Request",
+    "Scan",
+    "StaleItem",
+    "Touch",
+    "Write",
+]
+
+SNAPSHOT: Final = -1
+"""Base of a write: the version that is visible at the request's revision and instant."""
+
+BLIND: Final = -2
+"""Base of a write: none; it replaces whatever is there."""
+
+_ATTEMPT_BYTES: Final = 16
+
+
+@dataclass(slots=True)
+class Merged:
+    """What a hook made of a write, outside of the lock.
+
+    Attributes:
+        value: JSON text; None: delete.
+        against: the version that it was merged with, 0 if the key was absent.
+        name: the hook's name.
+        status: how it goes on record: ``merged``, or ``open`` if ours was parked.
+    """
+
+    value: str | None
+    against: int
+    name: str
+    status: str = "merged"
+
+
+@dataclass(slots=True)
+class Write:
+    """What to do to one key.
+
+    Attributes:
+        operation: a code of `agentmem.engines.base.OPERATIONS`.
+        value: JSON text of a put; None for a delete and for atomic operations.
+        text: what search sees: None: follows from the value, ``""``: hidden.
+        ttl_us: time to live; None: for ever. Atomic operations leave what is there.
+        base: the version the writer started from (0: absent), or `SNAPSHOT`, or `BLIND`.
+        merge: whether a hook or strategy may merge it.
+        create_only: refused, with `AccessDeniedError`, if the key is present.
+        keep: expiry and hiding from search stay as they are, unless the write sets them.
+        warn: tell if it replaces, blindly, another agent's version.
+        steps: atomic operations, (code, operand) in order; empty for a put and a delete.
+        merged: what a hook made of it.
+    """
+
+    operation: int
+    value: str | None = None
+    text: str | None = None
+    ttl_us: int | None = None
+    base: int = SNAPSHOT
+    merge: bool = True
+    create_only: bool = False
+    keep: bool = False
+    warn: bool = False
+    steps: list[tuple[int, Any]] = field(default_factory=list)
+    merged: Merged | None = None
+
+
+@dataclass(slots=True)
+class Touch:
+    """Moves the expiry of a key.
+
+    Attributes:
+        ttl_us: from the commit on; None: never expires.
+    """
+
+    ttl_us: int | None
+
+
+@dataclass(slots=True)
+class Scan:
+    """A range that a transaction has read.
+
+    Attributes:
+        within: the range; ``upto`` is the last place returned if there was a limit.
+        filter: what the values had to match.
+        allowed: what the view may see; None: everything.
+        found: version of each place returned.
+        expiring: (place, expires_at) of those that expire.
+        presence: only which keys there are counts, not their versions.
+        asked: JSON text of what was asked, for the record.
+    """
+
+    within: Range
+    filter: Filter | None
+    allowed: Callable[[Place], bool] | None
+    found: dict[Place, int]
+    expiring: list[tuple[Place, int]]
+    presence: bool
+    asked: str
+
+    def covers(self, place: Place) -> bool:
+        """Whether the place lies in the range."""
+        within = self.within
+        return (
+            place[0].startswith(within.namespace)
+            and place[1].startswith(within.key_prefix)
+            and (within.after is None or place > within.after)
+            and (within.upto is None or place <= within.upto)
+            and (self.allowed is None or self.allowed(place))
+        )
+
+    def version_of(self, row: EntryRow | None, instant: int, load: Callable[[str], Any]) -> int:
+        """The version with which the row would be found; 0 if it would not."""
+        if row is None or not row.visible_at(instant):
+            return 0
+        if self.filter is not None and not self.filter.matches(load(row.value or "null")):
+            return 0
+        return row.version
+
+
+@dataclass(slots=True)
+class StaleItem:
+    """An observation or a base that no longer holds.
+
+    Attributes:
+        place: the key.
+        kind: ``write``, ``read`` or ``scan``.
+        seen_version: what the writer saw, 0 if absent.
+        version: what is there now, 0 if absent.
+        base: the entry the writer saw; None if absent, or not asked for.
+        theirs: the entry that is there now; None if absent.
+        write: the write, if the request writes the key.
+        reason: why no hook has merged it.
+    """
+
+    place: Place
+    kind: str
+    seen_version: int
+    version: int
+    base: EntryRow | None
+    theirs: EntryRow | None
+    write: Write | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class PendingMerge:
+    """A conflict that a hook must merge outside of the lock."""
+
+    item: StaleItem
+    match: Match
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What a request did.
+
+    Attributes:
+        revision: of its commit; None if it wrote nothing and had no op_id.
+        committed_at: of its commit.
+        rows: the entries written, in order of (namespace, key).
+        touched: the entries whose expiry moved.
+        blind_over: (place, version, agent) of the versions that were replaced blindly.
+        known: the op_id had been used before; nothing was applied.
+    """
+
+    revision: int | None
+    committed_at: int | None
+    rows: list[EntryRow]
+    touched: list[EntryRow] = field(default_factory=list)
+    blind_over: list[tuple[Place, int, str | None]] = field(default_factory=list)
+    known: KnownOperation | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One transaction on its way into the log.
+
+    Attributes:
+        scope, op_id, agent, note, metadata: as in ``commits``.
+        fingerprint: of the request; None: any request with the op_id is the same.
+        base_revision, base_instant: the view that it read.
+        reads: version seen of each place, 0 if absent.
+        scans: the ranges read.
+        writes: one for each place.
+        touches: expiry to move.
+        validate: whether reads and scans are judged (serializable).
+        merge: whether conflicts on writes may be merged.
+        record: whether a rejection is put on record at once.
+        result: JSON text that the function returned.
+        accepted: JSON text of what a repair judged to be still right.
+        change: to a table beside the log, in the same database transaction.
+        earlier: records of conflicts that earlier attempts of the same call met.
+        attempt: 16 random bytes.
+    """
+
+    scope: str
+    op_id: str | None
+    agent: str | None
+    base_revision: int
+    base_instant: int
+    note: str | None = None
+    metadata: str | None = None
+    fingerprint: bytes | None = None
+    reads: dict[Place, int] = field(default_factory=dict)
+    scans: list[Scan] = field(default_factory=list)
+    writes: dict[Place, Write] = field(default_factory=dict)
+    touches: dict[Place, Touch] = field(default_factory=dict)
+    validate: bool = True
+    merge: bool = True
+    record: bool = True
+    forbid_blind: bool = False
+    result: str | None = None
+    accepted: str | None = None
+    change: Change | None = None
+    earlier: list[ConflictRow] = field(default_factory=list)
+    attempt: bytes = field(default_factory=lambda: os.urandom(_ATTEMPT_BYTES))
+    # The verdict: at most one of these is set.
+    receipt: Receipt | None = None
+    error: BaseException | None = None
+    stale: list[StaleItem] | None = None
+    merges: list[PendingMerge] | None = None
+
+    def reset(self) -> None:
+        """Forgets a verdict, so that the request can be judged again."""
+        self.receipt = self.error = self.stale = self.merges = None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it adds to a batch."""
+        return sum(len(write.value or "") + len(write.text or "") for write in self.writes.values())

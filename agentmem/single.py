@@ -1,0 +1,194 @@
+"""Single writing calls on a store: each commits at once and returns what it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from agentmem import writes
+from agentmem.core import Core
+from agentmem.engines.base import CommitRow, EntryRow, KnownOperation, Place
+from agentmem.errors import AgentMemError, ConflictError, InvalidValueError
+from agentmem.model import DELETE, MISSING, Entry
+from agentmem.operations import PUT
+from agentmem.records import entry_of
+from agentmem.request import BLIND, Receipt, Request, Touch, Write
+from agentmem.scope import Scope
+from agentmem.values import dump, load
+from agentmem.views import missing
+
+__all__ = ["Single"]
+
+_MISMATCH: Final = ("error", "replay")
+_UPDATE_ATTEMPTS: Final = 1_000
+
+
+class Single:
+    """One writing call: its commit's fields, and how to run it."""
+
+    __slots__ = ("_agent", "_core", "_metadata", "_mismatch", "_note", "_op_id", "_scope")
+
+    def __init__(
+        self,
+        core: Core,
+        scope: Scope,
+        agent: str | None,
+        op_id: str | None,
+        note: str | None,
+        metadata: object,
+        on_mismatch: str = "error",
+    ) -> None:
+        if on_mismatch not in _MISMATCH:
+            raise InvalidValueError(f"on_mismatch is 'error' or 'replay', not {on_mismatch!r}")
+        self._core = core
+        self._scope = scope
+        self._mismatch = on_mismatch
+        if agent is None and op_id is None and note is None and metadata is None:
+            self._agent = scope.agent
+            self._op_id = self._note = self._metadata = None
+        else:
+            fields = writes.commit_fields(scope, agent, op_id, note, metadata)
+            self._agent, self._op_id, self._note, self._metadata = fields
+
+    def _request(self, operation: str, found: dict[Place, Write]) -> Request:
+        request = Request(
+            self._scope.name,
+            self._op_id,
+            self._agent,
+            0,
+            0,
+            note=self._note,
+            metadata=self._metadata,
+            writes=found,
+            validate=False,
+            forbid_blind=self._core.blind_writes == "forbid",
+        )
+        if self._op_id is not None:
+            payload = [writes.payload_of(write) for write in found.values()]
+            request.fingerprint = writes.fingerprint(operation, found, payload)
+        return request
+
+    def run(self, operation: str, found: dict[Place, Write]) -> list[Entry[Any]]:
+        """Commits writes; returns the entries, in order of (namespace, key)."""
+        for place, write in found.items():
+            self._prepare(place, write)
+        request = self._request(operation, found)
+        rows = self._rows(request, self._core.run(request, self._scope))
+        return [entry_of(row, self._scope) for row in rows]
+
+    def one(self, operation: str, place: Place, write: Write) -> Entry[Any] | None:
+        """Commits one write; None if it wrote nothing."""
+        entries = self.run(operation, {place: write})
+        return entries[0] if entries else None
+
+    def add(self, place: Place, write: Write) -> Entry[Any] | None:
+        """Commits a write under a generated key, which is no part of what was asked for."""
+        self._prepare(place, write)
+        request = self._request("add", {place: write})
+        if self._op_id is not None:
+            payload = [place[0], writes.payload_of(write)]
+            request.fingerprint = writes.fingerprint("add", (), payload)
+        rows = self._rows(request, self._core.run(request, self._scope))
+        return entry_of(rows[0], self._scope) if rows else None
+
+    def _prepare(self, place: Place, write: Write) -> None:
+        core = self._core
+        # The creation of a key by add() and put() is what "append" allows, and no more.
+        if self._scope.is_append_only(place) and not write.steps:
+            write.create_only = True
+        if write.base == BLIND:
+            write.warn = write.warn and core.blind_writes != "allow"
+        if "/" in place[1] and not place[0]:
+            writes.warn_slash(core, place)
+
+    def _rows(self, request: Request, receipt: Receipt) -> list[EntryRow]:
+        core = self._core
+        if receipt.known is None:
+            if receipt.blind_over:
+                core.warn_blind(receipt, self._scope)
+            return receipt.rows
+        core.check_known(request, receipt, self._mismatch)
+        return core.engine.commit_entries([core.commit_row(receipt.known.revision)])
+
+    def touch(self, place: Place, touch: Touch) -> Entry[Any]:
+        """Moves an expiry."""
+        request = self._request("touch", {})
+        request.touches[place] = touch
+        if self._op_id is not None:
+            request.fingerprint = writes.fingerprint("touch", [place], [touch.ttl_us])
+        receipt = self._core.run(request, self._scope)
+        self._core.check_known(request, receipt, self._mismatch)
+        if receipt.touched:
+            return entry_of(receipt.touched[0], self._scope)
+        row = self._core.engine.point(place, None).row
+        if receipt.known is None or row is None or not row.visible_at(self._core.clock()):
+            raise missing(self._scope, place)
+        return entry_of(row, self._scope)
+
+    def known(self) -> CommitRow | None:
+        """The commit of the op_id, if it was used before."""
+        if self._op_id is None:
+            return None
+        return self._core.engine.operation(self._scope.name, self._op_id)
+
+    def update(
+        self,
+        place: Place,
+        function: Callable[[Any], Any],
+        default: object,
+        ttl_us: int | None,
+    ) -> Entry[Any] | None:
+        """Reads, changes and writes one key, again and again until nothing moved in between."""
+        fingerprint = writes.fingerprint("update", [place], []) if self._op_id is not None else None
+        start = None if default is MISSING else dump(default, self._core.limits, what="default")
+        known = self.known()
+        if known is not None:
+            return self._replay(known, fingerprint)
+        for attempt in range(_UPDATE_ATTEMPTS):
+            request = self._updated(place, function, start, ttl_us)
+            request.fingerprint = fingerprint
+            last = attempt == _UPDATE_ATTEMPTS - 1
+            request.record = last
+            try:
+                rows = self._rows(request, self._core.run(request, self._scope))
+            except ConflictError:
+                if last:
+                    raise
+                self._core.back_off(attempt)
+            else:
+                return entry_of(rows[0], self._scope) if rows else None
+        raise AgentMemError("unreachable: the last attempt returns or raises")
+
+    def _replay(self, known: CommitRow, fingerprint: bytes | None) -> Entry[Any] | None:
+        request = self._request("update", {})
+        request.fingerprint = fingerprint
+        receipt = Receipt(
+            known.revision, None, [], known=KnownOperation(known.revision, known.fingerprint)
+        )
+        rows = self._rows(request, receipt)
+        return entry_of(rows[0], self._scope) if rows else None
+
+    def _updated(
+        self,
+        place: Place,
+        function: Callable[[Any], Any],
+        start: str | None,
+        ttl_us: int | None,
+    ) -> Request:
+        core = self._core
+        row = core.engine.point(place, None).row
+        present = row is not None and row.visible_at(core.clock())
+        if present and row is not None:
+            before, version = row.value, row.version
+        elif start is not None:
+            before, version = start, 0
+        else:
+            raise missing(self._scope, place)
+        after = function(load(before or "null"))
+        if after is DELETE:
+            write = writes.deletion(version, merge=False)
+        else:
+            write = Write(PUT, dump(after, core.limits), None, ttl_us, version, merge=False)
+            write.keep = present
+        self._prepare(place, write)
+        return self._request("update", {place: write})

@@ -1,0 +1,644 @@
+"""The store: reads of the present, writes that commit at once, and the way to everything else."""
+
+from __future__ import annotations
+
+import os
+from builtins import list as List  # noqa: N812  # the method list() hides the type in the class
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+from agentmem import writes
+from agentmem.clock import Clock, as_microsecond_clock
+from agentmem.core import Core
+from agentmem.engines.base import Change, Place
+from agentmem.errors import IndeterminateCommitError, InvalidValueError
+from agentmem.history.admin import Admin
+from agentmem.history.audit import Audit
+from agentmem.history.log import history_of, log_of
+from agentmem.limits import Limits
+from agentmem.merge.registry import Hook
+from agentmem.model import MISSING, Commit, Entry
+from agentmem.namespaces import Pattern
+from agentmem.records import entry_of
+from agentmem.request import BLIND, Write
+from agentmem.scope import root_scope
+from agentmem.single import Single
+from agentmem.snapshot import Snapshot, resolve_at
+from agentmem.stored import pattern_text, strategy_text
+from agentmem.transact import transact
+from agentmem.transaction import Isolation, Transaction
+from agentmem.views import PinnedView, Query, View
+
+__all__ = ["Store"]
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Hook)
+
+
+class Store(View):
+    """A shared memory, or a scoped part of it. Safe for use from many threads.
+
+    Made by `agentmem.open` and `Store.scoped`. Reads show the present; use `snapshot` for
+    several reads of one state, and `transaction` or `transact` to read and write as one.
+    """
+
+    __slots__ = ()
+    __module__ = "agentmem"
+
+    # Reading the present.
+
+    def _point(self, place: Place, *, track: bool) -> Entry[Any] | None:
+        core = self._core
+        core.check_open()
+        row = core.engine.point(place, None).row
+        if row is None or not row.visible_at(core.clock()):
+            return None
+        return entry_of(row, self._scope)
+
+    def _now(self) -> PinnedView:
+        return Snapshot(self._core, self._scope, *resolve_at(self._core, self._scope, None))
+
+    def _points(self, places: List[Place], *, track: bool) -> List[Entry[Any]]:
+        return self._now()._points(places, track=track)
+
+    def _scan(self, query: Query) -> List[Entry[Any]]:
+        return self._now()._scan(query)
+
+    def _count(self, query: Query) -> int:
+        return self._now()._count(query)
+
+    def _namespaces(self, query: Query) -> Any:
+        return self._now()._namespaces(query)
+
+    @property
+    def revision(self) -> int:
+        """The latest revision; 0 for an empty store."""
+        self._core.check_open()
+        return self._core.engine.position().revision
+
+    def snapshot(self, at: object = None) -> Snapshot:
+        """A read view pinned at one revision.
+
+        Args:
+            at: None is now; a revision, the name of a tag, or an aware datetime.
+
+        Raises:
+            FutureRevisionError: it lies in the future.
+            CompactedError: it can no longer be read.
+            RevisionError: there is no such tag.
+        """
+        return Snapshot(self._core, self._scope, *resolve_at(self._core, self._scope, at))
+
+    def history(
+        self, key: str, *, namespace: object = None, limit: int | None = None
+    ) -> List[Entry[Any]]:
+        """The versions of a key, newest first, tombstones included."""
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "read")
+        return history_of(self._core, self._scope, place, limit)
+
+    def log(
+        self,
+        namespace: object = None,
+        *,
+        agent: str | None = None,
+        op_id: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int | None = None,
+    ) -> List[Commit]:
+        """Commits, newest first.
+
+        Args:
+            namespace: only those that changed a key in it or below.
+            agent: only those of this agent.
+            op_id: only that of this operation.
+            after, upto: only revisions with ``after < revision <= upto``.
+            limit: at most so many; None is all.
+        """
+        return log_of(self._core, self._scope, namespace, agent, op_id, after, upto, limit)
+
+    # Writing.
+
+    def put(
+        self,
+        key: str,
+        value: object,
+        *,
+        namespace: object = None,
+        expected_version: int | None = None,
+        merge: bool = True,
+        overwrite: bool = False,
+        text: str | bool | None = None,
+        ttl_s: float | None = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any]:
+        """Sets a key, commits at once, and returns the new entry.
+
+        Args:
+            key: the key.
+            value: JSON, or a pydantic model, which is dumped.
+            namespace: None is the root.
+            expected_version: the version that the value was made from; 0: the key must be
+                absent. Without it the put is blind: it replaces whatever is there, and warns
+                (`BlindWriteWarning`) if that is another agent's.
+            merge: if the version has moved, let the key's merge hook or strategy merge; False
+                is a strict compare-and-set.
+            overwrite: replace whatever is there, without a warning.
+            text: what search sees; None: the strings in the value; False: nothing.
+            ttl_s: seconds from the commit on after which the key is absent; None: never.
+            agent: who writes.
+            op_id: the same op_id applies once; a repeat returns the first entry.
+            note: why, for the log.
+            metadata: JSON object for the log.
+            on_mismatch: what if the op_id was used for another request: ``"error"``, or
+                ``"replay"`` for the first result.
+
+        Raises:
+            ConflictError: the key is not at `expected_version`, and nothing could merge.
+            InvalidValueError, LimitExceededError: an argument is not allowed.
+            OperationMismatchError: the op_id was used for another request.
+            IndeterminateCommitError: the disk failed during COMMIT.
+        """
+        base = writes.base_of(expected_version, overwrite=overwrite, otherwise=BLIND)
+        write = writes.put(
+            value, base=base, merge=merge, text=text, ttl_s=ttl_s, limits=self._core.limits
+        )
+        write.warn = not overwrite
+        place = self._writable(namespace, key, "append")
+        single = self._single(agent, op_id, note, metadata, on_mismatch)
+        return _written(single.one("put", place, write))
+
+    def put_many(
+        self,
+        items: object,
+        *,
+        namespace: object = None,
+        overwrite: bool = False,
+        ttl_s: float | None = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> List[Entry[Any]]:
+        """Sets many keys in one commit: a mapping of keys to values, or (key, value) pairs.
+
+        Returns: the entries, in order of their keys. Blind, as `put` without a version.
+        """
+        found: dict[Place, Write] = {}
+        for key, value in writes.pairs(items):
+            write = writes.put(
+                value, base=BLIND, merge=False, text=None, ttl_s=ttl_s, limits=self._core.limits
+            )
+            write.warn = not overwrite
+            found[self._writable(namespace, key, "append")] = write
+        if not found:
+            return []
+        return self._single(agent, op_id, note, metadata, on_mismatch).run("put_many", found)
+
+    def add(
+        self,
+        value: object,
+        *,
+        namespace: object = None,
+        text: str | bool | None = None,
+        ttl_s: float | None = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any]:
+        """Puts a value under a new key; keys sort in the order in which they were made."""
+        write = writes.put(
+            value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits
+        )
+        place = self._writable(namespace, writes.new_key(), "append")
+        single = self._single(agent, op_id, note, metadata, on_mismatch)
+        return _written(single.add(place, write))
+
+    def delete(
+        self,
+        key: str,
+        *,
+        namespace: object = None,
+        expected_version: int | None = None,
+        merge: bool = True,
+        overwrite: bool = False,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any] | None:
+        """Deletes a key. Returns the tombstone; None if the key was absent (nothing is written).
+
+        Arguments and errors as `put`.
+        """
+        base = writes.base_of(expected_version, overwrite=overwrite, otherwise=BLIND)
+        write = writes.deletion(base, merge=merge)
+        write.warn = not overwrite
+        place = self._writable(namespace, key, "write")
+        return self._single(agent, op_id, note, metadata, on_mismatch).one("delete", place, write)
+
+    def clear(
+        self,
+        namespace: object = None,
+        *,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Deletes every key of a namespace and all below it, in one commit.
+
+        Returns: how many keys were deleted.
+
+        Raises:
+            LimitExceededError: more keys than one transaction may write.
+        """
+
+        def delete_all(tx: Transaction) -> int:
+            count = tx.count(namespace)
+            tx.clear(namespace)
+            return count
+
+        count: int = self.transact(
+            delete_all, agent=agent, op_id=op_id, note=note, metadata=metadata
+        )
+        return count
+
+    def touch(
+        self,
+        key: str,
+        ttl_s: float | None,
+        *,
+        namespace: object = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any]:
+        """Moves the expiry of a present key, without a new version; None: never expires.
+
+        Raises:
+            KeyMissingError: the key is absent.
+        """
+        moved = writes.touch(ttl_s)
+        place = self._writable(namespace, key, "write")
+        return self._single(agent, op_id, note, metadata, on_mismatch).touch(place, moved)
+
+    def increment(
+        self,
+        key: str,
+        by: float = 1,
+        *,
+        namespace: object = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any]:
+        """Adds to a number, atomically; an absent key starts at 0. Never conflicts."""
+        single = self._single(agent, op_id, note, metadata, on_mismatch)
+        return self._atomic(single, "increment", namespace, key, by, "write")
+
+    def append(
+        self,
+        key: str,
+        *items: object,
+        namespace: object = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any]:
+        """Appends items to a list, atomically; an absent key starts at []. Never conflicts."""
+        single = self._single(agent, op_id, note, metadata, on_mismatch)
+        return self._atomic(single, "append", namespace, key, items, "append")
+
+    def add_to_set(
+        self,
+        key: str,
+        *items: object,
+        namespace: object = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any]:
+        """Appends those items that the list does not hold, atomically. Never conflicts."""
+        single = self._single(agent, op_id, note, metadata, on_mismatch)
+        return self._atomic(single, "add_to_set", namespace, key, items, "append")
+
+    def patch(
+        self,
+        key: str,
+        merge_patch: object,
+        *,
+        namespace: object = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any]:
+        """Applies a JSON merge patch (RFC 7396), atomically; an absent key starts at {}."""
+        single = self._single(agent, op_id, note, metadata, on_mismatch)
+        return self._atomic(single, "patch", namespace, key, merge_patch, "write")
+
+    def update(
+        self,
+        key: str,
+        fn: Callable[[Any], Any],
+        *,
+        namespace: object = None,
+        default: object = MISSING,
+        ttl_s: float | None = None,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_mismatch: str = "error",
+    ) -> Entry[Any] | None:
+        """Reads a value, changes it by ``fn`` and writes it; never loses another's update.
+
+        Args:
+            fn: value -> new value, or `agentmem.DELETE`. Run again if the key moved meanwhile,
+                so it must have no effects of its own.
+            default: the value that `fn` gets if the key is absent.
+            ttl_s: as `put`; None leaves the expiry as it is.
+
+        Returns: the new entry; with a known op_id the first one, and `fn` is not run.
+
+        Raises:
+            KeyMissingError: the key is absent, and there is no default.
+        """
+        place = self._writable(namespace, key, "write")
+        ttl_us = writes.ttl_microseconds(ttl_s)
+        single = self._single(agent, op_id, note, metadata, on_mismatch)
+        return single.update(place, fn, default, ttl_us)
+
+    def _writable(self, namespace: object, key: object, needed: str) -> Place:
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, needed)
+        return place
+
+    def _single(
+        self,
+        agent: str | None,
+        op_id: str | None,
+        note: str | None,
+        metadata: object,
+        on_mismatch: str,
+    ) -> Single:
+        return Single(self._core, self._scope, agent, op_id, note, metadata, on_mismatch)
+
+    def _atomic(
+        self,
+        single: Single,
+        operation: str,
+        namespace: object,
+        key: str,
+        operand: object,
+        needed: str,
+    ) -> Entry[Any]:
+        place = self._writable(namespace, key, needed)
+        return _written(
+            single.one(operation, place, writes.atomic(operation, operand, self._core.limits))
+        )
+
+    # Transactions.
+
+    def transaction(
+        self,
+        *,
+        agent: str | None = None,
+        op_id: str | None = None,
+        isolation: Isolation = "serializable",
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        fingerprint: object = None,
+    ) -> Transaction:
+        """Begins a transaction; see `Transaction`.
+
+        Args:
+            op_id: applies once; if it is known, ``tx.applied`` is the first commit.
+            isolation: ``"serializable"``, or ``"snapshot"``, which validates only what it wrote.
+            fingerprint: JSON that tells this request from others; with it, another request
+                under the same op_id is an error instead of a replay.
+        """
+        return Transaction(
+            self._core,
+            self._scope,
+            agent=agent,
+            op_id=op_id,
+            isolation=isolation,
+            note=note,
+            metadata=metadata,
+            fingerprint=fingerprint,
+        )
+
+    def transact(
+        self,
+        fn: Callable[[Transaction], T],
+        *,
+        attempts: int = 20,
+        deadline_s: float | None = None,
+        repair: Callable[[Transaction, List[Any]], object] | None = None,
+        merge: bool = False,
+        agent: str | None = None,
+        op_id: str | None = None,
+        isolation: Isolation = "serializable",
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        fingerprint: object = None,
+    ) -> T:
+        """Runs ``fn(tx)`` in a transaction and commits; on a conflict runs it again.
+
+        Args:
+            fn: reads and writes through ``tx``; may run several times, so it must have no other
+                effects. Its result must be JSON.
+            attempts: how often it may be tried.
+            deadline_s: after so many seconds no new attempt is begun.
+            repair: ``repair(tx, conflicts)`` is called in place of running `fn` again; it
+                calls ``tx.rebase(accept=...)`` for what is still right, and may write more.
+            merge: let merge hooks settle conflicts, instead of running `fn` again.
+            op_id: applies once; a known op_id returns the stored result, and `fn` is not run.
+
+        Returns: the result of `fn`, as JSON gives it back (tuples are lists).
+
+        Raises:
+            ConflictError: still in conflict after the last attempt.
+        """
+        return transact(
+            self._core,
+            self._scope,
+            fn,
+            attempts=attempts,
+            deadline_s=deadline_s,
+            repair=repair,
+            merge=merge,
+            agent=agent,
+            op_id=op_id,
+            isolation=isolation,
+            note=note,
+            metadata=metadata,
+            fingerprint=fingerprint,
+        )
+
+    def outcome(self, error: IndeterminateCommitError) -> Commit | None:
+        """What became of a commit whose outcome the disk or the network hid.
+
+        Returns: the commit if it took effect; None if it did not, and never will.
+        """
+        if not self._core.resolve(error):
+            return None
+        row = self._core.engine.attempt(error.attempt, error.revision)
+        return self._core.commit_by(row.revision, self._scope) if row is not None else None
+
+    # Merging.
+
+    def merge_hook(self, pattern: str) -> Callable[[H], H]:
+        """Registers a merge hook for the keys of a pattern, in this process.
+
+        ::
+
+            @store.merge_hook("notes/**")
+            def keep_both(conflict):
+                return sorted({*conflict.theirs, *conflict.ours})
+
+        The hook gets a `Conflict` and returns the merged value or `agentmem.DELETE`, or raises
+        `Unmergeable`. It runs outside of any lock, and again if the key moves meanwhile.
+        """
+        parsed = Pattern.parse(pattern, self._core.limits, self._scope.prefix)
+
+        def register(hook: H) -> H:
+            name = getattr(hook, "__name__", type(hook).__name__)
+            self._core.registry.add_hook(parsed, hook, name)
+            return hook
+
+        return register
+
+    def set_merge(self, pattern: str, strategy: object) -> None:
+        """Keeps a built-in strategy for a pattern in the store, for every process.
+
+        Args:
+            pattern: as in `merge_hook`; replaces an earlier strategy of the same pattern.
+            strategy: a name such as ``"union"``, or a strategy of `agentmem.merge`; None
+                forgets the pattern.
+
+        Raises:
+            InvalidValueError: there is no such strategy, or nothing to forget.
+        """
+        from agentmem.merge import strategy_from_spec
+
+        self._check_whole_access("set_merge")
+        parsed = Pattern.parse(pattern, self._core.limits, self._scope.prefix)
+        if strategy is None:
+            forgotten = self._core.change(
+                Change("unset_strategy", {"pattern": pattern_text(parsed)}), self._scope
+            )
+            if not forgotten:
+                raise InvalidValueError(f"no merge strategy is stored for {pattern!r}")
+            return
+        spec = strategy_text(strategy_from_spec(strategy))
+        values = {"pattern": pattern_text(parsed), "spec": spec}
+        self._core.change(Change("set_strategy", values), self._scope)
+
+    def merges(self) -> List[tuple[str, Any]]:
+        """The stored strategies as (pattern, spec), in order of registration."""
+        stored = self._core.stored_strategies()
+        depth = len(self._scope.prefix)
+        inside = [each for each in stored if each.pattern.parts[:depth] == self._scope.prefix]
+        return [("/".join(each.pattern.parts[depth:]), each.strategy.spec) for each in inside]
+
+    def _check_whole_access(self, what: str) -> None:
+        if self._scope.rules or self._scope.access < root_scope(self._core.limits, None).access:
+            self._scope.check_whole(what)
+
+    # Parts and tools.
+
+    def scoped(
+        self,
+        namespace: object = None,
+        *,
+        agent: str | None = None,
+        access: str | Mapping[str, str] = "write",
+    ) -> Store:
+        """A part of the store that looks like a store: a chroot with an access level.
+
+        Args:
+            namespace: the root inside; arguments and results are relative to it.
+            agent: who acts in it.
+            access: ``"write"``, ``"append"`` (creates absent keys, appends, adds to sets,
+                nothing else), ``"read"``, or a mapping of patterns to these, such as
+                ``{"agents/alice/**": "write", "team/**": "read"}``; all else is refused.
+        """
+        return Store(self._core, self._scope.narrowed(namespace, agent, access))
+
+    @property
+    def audit(self) -> Audit:
+        """Who changed what: differences, conflicts, tags."""
+        return Audit(self._core, self._scope)
+
+    @property
+    def admin(self) -> Admin:
+        """Statistics and verification; of the whole store only."""
+        self._scope.check_whole("store.admin")
+        return Admin(self._core)
+
+    def close(self) -> None:
+        """Closes the store and all views of it. May be called again."""
+        self._core.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        location = self._core.engine.describe()["location"]
+        scope = f", scope={'/'.join(self._scope.prefix)!r}" if self._scope.prefix else ""
+        return f"Store({location!r}{scope})"
+
+
+def open_store(
+    target: str | os.PathLike[str],
+    *,
+    durability: str,
+    agent: str | None,
+    blind_writes: str,
+    limits: Limits,
+    clock: Clock | None,
+) -> Store:
+    """See `agentmem.open`."""
+    from agentmem.engines import open_engine
+
+    ticks = as_microsecond_clock(clock)
+    scope = root_scope(limits, agent)
+    engine = open_engine(target, durability, ticks, limits.lock_timeout_ms)
+    return Store(Core(engine, ticks, limits, blind_writes), scope)
+
+
+def _written(entry: Entry[Any] | None) -> Entry[Any]:
+    if entry is None:
+        # Only the replay of an op_id can come here, of an entry that was compacted or purged.
+        raise InvalidValueError("the entry that this op_id wrote is no longer in the log")
+    return entry

@@ -1,0 +1,1 @@
+"""Tools to test agents and stores: histories, races, stress, merge laws, faults."""

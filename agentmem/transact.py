@@ -1,0 +1,147 @@
+"""Running a function in a transaction until it commits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from agentmem.core import Core
+from agentmem.engines.base import ConflictRow
+from agentmem.errors import ConflictError, IndeterminateCommitError, InvalidValueError
+from agentmem.model import Commit, Conflict
+from agentmem.scope import Scope
+from agentmem.transaction import Isolation, Transaction
+from agentmem.values import dump
+
+__all__ = ["transact"]
+
+T = TypeVar("T")
+
+
+def transact(
+    core: Core,
+    scope: Scope,
+    function: Callable[[Transaction], T],
+    *,
+    attempts: int,
+    deadline_s: float | None,
+    repair: Callable[[Transaction, list[Conflict]], object] | None,
+    merge: bool,
+    agent: str | None,
+    op_id: str | None,
+    isolation: Isolation,
+    note: str | None,
+    metadata: object,
+    fingerprint: object,
+) -> T:
+    """See `Store.transact`."""
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise InvalidValueError(f"attempts is a positive integer, not {attempts!r}")
+    until = None if deadline_s is None else time.monotonic() + deadline_s
+
+    def begin() -> Transaction:
+        return Transaction(
+            core,
+            scope,
+            agent=agent,
+            op_id=op_id,
+            isolation=isolation,
+            note=note,
+            metadata=metadata,
+            fingerprint=fingerprint,
+            merge=merge,
+        )
+
+    return _Run(core, scope, function, begin, repair).run(attempts, until)  # type: ignore[no-any-return]  # JSON of T
+
+
+class _Run:
+    """One call of transact."""
+
+    def __init__(
+        self,
+        core: Core,
+        scope: Scope,
+        function: Callable[[Transaction], Any],
+        begin: Callable[[], Transaction],
+        repair: Callable[[Transaction, list[Conflict]], object] | None,
+    ) -> None:
+        self._core = core
+        self._scope = scope
+        self._function = function
+        self._begin = begin
+        self._repair = repair
+        self._tx: Transaction | None = None
+        self._earlier: list[ConflictRow] = []
+        self._result: str | None = None
+
+    def run(self, attempts: int, until: float | None) -> Any:
+        """Tries until it commits, the attempts are used up, or the time is over."""
+        for attempt in range(1, attempts + 1):
+            try:
+                commit = self._attempt()
+            except ConflictError as error:
+                over = until is not None and time.monotonic() >= until
+                self._note(error, final=attempt == attempts or over)
+                if attempt == attempts or over:
+                    raise self._exhausted(error, attempt) from error
+                self._core.back_off(attempt, until)
+            else:
+                return commit.result
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self) -> Commit:
+        tx = self._tx
+        if tx is None or self._repair is None:
+            tx = self._tx = self._begin()
+            if tx.applied is not None:
+                return tx.replay()
+            self._result = self._run_function(tx, lambda: self._function(tx))
+        else:
+            conflicts = tx.conflicts()
+            answer = self._run_function(tx, lambda: self._repair(tx, conflicts))  # type: ignore[misc]  # repair is not None here
+            self._result = answer if answer != "null" else self._result
+        return self._commit(tx)
+
+    def _run_function(self, tx: Transaction, call: Callable[[], Any]) -> str:
+        try:
+            return dump(call(), self._core.limits, what="result of transact")
+        except BaseException:
+            tx.rollback()
+            raise
+
+    def _commit(self, tx: Transaction) -> Commit:
+        try:
+            return tx.finish(self._result, self._earlier)
+        except IndeterminateCommitError as error:
+            # The op_id, or the attempt, tells for certain once the disk answers again.
+            if not self._core.resolve(error):
+                raise ConflictError(
+                    "the disk failed and nothing was committed; it is tried again"
+                ) from error
+            row = self._core.engine.attempt(error.attempt, error.revision)
+            assert row is not None, "resolve() has seen it"
+            return self._core.commit_by(row.revision, self._scope)
+        except ConflictError:
+            if self._repair is None:
+                tx.rollback()
+            raise
+
+    def _note(self, error: ConflictError, *, final: bool) -> None:
+        """Keeps the conflicts for the commit that ends them, or, at last, records them."""
+        tx = self._tx
+        if tx is None:
+            return
+        status = "repaired" if self._repair is not None else "retried"
+        self._earlier += [
+            tx.conflict_row(conflict, "rejected" if final else status)
+            for conflict in error.conflicts
+        ]
+        if final and self._earlier:
+            self._core.record(self._earlier, self._scope, tx.agent)
+
+    def _exhausted(self, error: ConflictError, attempt: int) -> ConflictError:
+        return ConflictError(
+            f"still in conflict after {attempt} attempts: {error}", conflicts=error.conflicts
+        )

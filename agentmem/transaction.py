@@ -1,0 +1,310 @@
+"""Transactions: one snapshot to read, writes buffered, all or nothing at the end."""
+
+from __future__ import annotations
+
+from builtins import list as List  # noqa: N812  # the method list() hides the type in the class
+from enum import Enum
+from types import TracebackType
+from typing import Final, Literal
+
+from agentmem import writes
+from agentmem.buffered import BufferedView
+from agentmem.core import Core
+from agentmem.engines.base import CommitRow, ConflictRow, KnownOperation
+from agentmem.errors import ClosedError, InvalidValueError
+from agentmem.model import Commit, Conflict, Stale
+from agentmem.namespaces import encode
+from agentmem.records import NOTHING, commit_from, commit_of, conflict_of
+from agentmem.repair import Judged, accepted_places, judge_now, rebase_scan
+from agentmem.request import Receipt, Request
+from agentmem.scope import Scope
+from agentmem.staleness import visible_version
+from agentmem.values import canonical, dump, load
+
+__all__ = ["Transaction"]
+
+Isolation = Literal["serializable", "snapshot"]
+
+_ISOLATIONS: Final = ("serializable", "snapshot")
+
+
+class _Status(Enum):
+    LIVE = "live"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+
+
+class Transaction(BufferedView):
+    """Reads one snapshot, buffers writes, and commits them together or not at all.
+
+    Live from its creation. As a context manager it commits at the end of the block, and an
+    exception inside writes nothing::
+
+        with store.transaction(agent="planner", op_id="thread-9:msg-4:call_7Yx") as tx:
+            tx["seats"] -= 1
+
+    Guarantees:
+        serializable (the default): it behaves as if it ran alone, at its commit revision.
+        ``isolation="snapshot"``: only what it wrote is validated; write skew is possible.
+        A transaction that only reads never fails.
+
+    It may be used from several threads of one process. After its end every call raises
+    `ClosedError`; after a `ConflictError` from ``commit()`` it is still live, so that it can be
+    rebased and committed again, or rolled back.
+
+    Attributes:
+        applied: the first `Commit` if the op_id is known, so that a block can skip its work;
+            else None. What such a transaction writes is not applied again.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_fingerprint",
+        "_isolation",
+        "_judged",
+        "_merge",
+        "_metadata",
+        "_note",
+        "_status",
+        "applied",
+    )
+    __module__ = "agentmem"
+
+    def __init__(
+        self,
+        core: Core,
+        scope: Scope,
+        *,
+        agent: str | None = None,
+        op_id: str | None = None,
+        isolation: Isolation = "serializable",
+        note: str | None = None,
+        metadata: object = None,
+        fingerprint: object = None,
+        merge: bool = True,
+    ) -> None:
+        core.check_open()
+        if isolation not in _ISOLATIONS:
+            raise InvalidValueError(f"isolation is 'serializable' or 'snapshot', not {isolation!r}")
+        fields = writes.commit_fields(scope, agent, op_id, note, metadata)
+        agent, op_id, self._note, self._metadata = fields
+        position = core.engine.position()
+        instant = max(core.clock(), position.committed_at)
+        super().__init__(core, scope, position.revision, instant, agent, op_id)
+        self._isolation = isolation
+        self._merge = merge
+        self._fingerprint = (
+            None
+            if fingerprint is None
+            else writes.fingerprint("transaction", (), [load(dump(fingerprint, core.limits))])
+        )
+        self._accepted: List[tuple[str, str, int, int]] = []
+        self._judged: Judged | None = None
+        self._status = _Status.LIVE
+        known = core.engine.operation(scope.name, op_id) if op_id is not None else None
+        self.applied: Commit | None = self._replayed(known) if known is not None else None
+
+    def _replayed(self, row: CommitRow) -> Commit:
+        entries = self._core.engine.commit_entries([row])
+        return commit_of(row, entries, self._scope, replayed=True)
+
+    def __repr__(self) -> str:
+        return (
+            f"Transaction({self._status.value}, revision={self.revision}, "
+            f"writes={len(self._writes)})"
+        )
+
+    # Its end.
+
+    def __enter__(self) -> Transaction:
+        self._check_live()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._status is not _Status.LIVE:
+            return
+        if kind is not None:
+            self.rollback()
+            return
+        try:
+            self.commit()
+        finally:
+            if self._status is _Status.LIVE:
+                self.rollback()
+
+    def _check_live(self) -> None:
+        if self._status is not _Status.LIVE:
+            raise ClosedError(
+                f"the transaction has ended ({self._status.value}); begin a new one with "
+                "store.transaction()"
+            )
+        self._core.check_open()
+
+    def rollback(self) -> None:
+        """Ends it; nothing is written. May be called again."""
+        with self._lock:
+            if self._status is _Status.LIVE:
+                self._status = _Status.ROLLED_BACK
+
+    def commit(self) -> Commit:
+        """Commits what was written; durable when it returns.
+
+        Returns:
+            The commit. If nothing was written and there is no op_id, its revision is None. If
+            the op_id was known, the first commit, with ``replayed=True``.
+
+        Raises:
+            ConflictError: something it read or wrote was changed meanwhile; still live.
+            MergeError: a merge hook raised; still live.
+            OperationMismatchError: the op_id was used with another ``fingerprint``.
+            IndeterminateCommitError: the disk failed; see ``store.outcome``.
+        """
+        return self._commit(None, [], record=True)
+
+    def finish(self, result: str | None, earlier: List[ConflictRow]) -> Commit:
+        """As `commit`, for `Store.transact`, which keeps the record of conflicts itself.
+
+        Args:
+            result: JSON text of what the function returned.
+            earlier: conflicts of earlier attempts, recorded with the commit.
+        """
+        return self._commit(result, earlier, record=False)
+
+    def replay(self) -> Commit:
+        """Ends a transaction whose op_id is known, and returns the first commit."""
+        with self._lock:
+            self._check_live()
+            assert self.applied is not None, "the op_id is known"
+            known = self._core.commit_row(self.applied.revision or 0)
+            receipt = Receipt(
+                known.revision, None, [], known=KnownOperation(known.revision, known.fingerprint)
+            )
+            self._core.check_known(self._request(None, []), receipt, "error")
+            self._status = _Status.COMMITTED
+            return self.applied
+
+    def _commit(self, result: str | None, earlier: List[ConflictRow], *, record: bool) -> Commit:
+        with self._lock:
+            self._check_live()
+            if not self._writes and not self._touches and self._op_id is None:
+                self._status = _Status.COMMITTED
+                return commit_from(self._request(result, earlier), NOTHING, self._scope)
+            request = self._request(result, earlier)
+            request.record = record
+            receipt = self._core.run(request, self._scope)
+            self._core.check_known(request, receipt, "error")
+            self._status = _Status.COMMITTED
+            if receipt.known is not None:
+                return self._core.commit_by(receipt.known.revision, self._scope, replayed=True)
+            return commit_from(request, receipt, self._scope)
+
+    def _request(self, result: str | None, earlier: List[ConflictRow]) -> Request:
+        validates = self._isolation == "serializable" and bool(self._writes or self._touches)
+        accepted = canonical(self._accepted).decode() if self._accepted else None
+        return Request(
+            self._scope.name,
+            self._op_id,
+            self._agent,
+            self.revision,
+            self._instant,
+            note=self._note,
+            metadata=self._metadata,
+            fingerprint=self._fingerprint,
+            reads=dict(self._reads),
+            scans=List(self._scans),
+            writes=dict(self._writes),
+            touches=dict(self._touches),
+            validate=validates,
+            merge=self._merge,
+            result=result,
+            accepted=accepted,
+            earlier=earlier,
+        )
+
+    # Repair.
+
+    def stale(self) -> List[Stale]:
+        """What of its reads and bases no longer holds now; empty if it could commit.
+
+        Costs a few reads and takes no lock, so an agent can ask before it spends tokens. Give
+        the items to `rebase` once they are judged.
+
+        Returns:
+            One item (key, seen version, judged version) for each key.
+        """
+        with self._lock:
+            self._check_live()
+            self._judged = judge_now(self._core, self._scope, self._request(None, []))
+            return List(self._judged.items)
+
+    def rebase(self, accept: object) -> None:
+        """Moves the transaction to the revision of the last `stale` call.
+
+        Accepted reads and bases become the judged versions; what moves again conflicts again.
+        What was accepted is stored on the commit.
+
+        Args:
+            accept: items of that call, or the conflicts that a repair function was given.
+
+        Raises:
+            ConflictError: something stale was not accepted; the transaction is unchanged.
+        """
+        with self._lock:
+            self._check_live()
+            judged = self._judged
+            if judged is None:
+                raise InvalidValueError("call stale() first, look at its items, then rebase")
+            accepted = accepted_places(accept, self._scope.prefix)
+            refused = [item for item in judged.stale if accepted.get(item.place) != item.version]
+            if refused:
+                raise self._core.conflict_error(refused, self._scope)
+            self._move(judged)
+
+    def _move(self, judged: Judged) -> None:
+        world = judged.world
+        for item in judged.stale:
+            write = self._writes.get(item.place)
+            if write is not None and write.base >= 0:
+                write.base = item.version
+            self._accepted.append((*item.place, item.seen_version, item.version))
+        for place in self._reads:
+            self._reads[place] = visible_version(world.head(place), world.now)
+        for scan in self._scans:
+            rebase_scan(scan, [item.place for item in judged.stale], world)
+        self._revision, self._instant = world.revision, world.now
+        self._judged = None
+
+    @property
+    def agent(self) -> str | None:
+        """Who writes."""
+        return self._agent
+
+    def conflict_row(self, conflict: Conflict, status: str) -> ConflictRow:
+        """A conflict of this transaction, as it goes on record."""
+        return ConflictRow(
+            None,
+            encode(self._scope.prefix + conflict.namespace),
+            conflict.key,
+            status,
+            conflict.kind,
+            None,
+            conflict.base_version,
+            conflict.current_version,
+            None,
+            self._agent,
+            self._op_id,
+            None,
+            self._core.clock(),
+            None,
+        )
+
+    def conflicts(self) -> List[Conflict]:
+        """The conflicts of a `stale()` call, for a repair function."""
+        self.stale()
+        assert self._judged is not None, "stale() has set it"
+        return [conflict_of(item, self._scope) for item in self._judged.stale]
