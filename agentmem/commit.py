@@ -139,7 +139,7 @@ class Committer:
                     struck = False
                 else:
                     self._step(ticket)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # raised by submit, once all is settled
                 interruption, struck = interruption or error, True
         return interruption
 
@@ -216,7 +216,7 @@ class Committer:
             attempts = [each.request.attempt for each in batch.tickets if each.request.receipt]
             try:
                 took_effect = any(session.was_committed(attempt) for attempt in attempts)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # reported to every caller of the batch
                 cause = error
                 self._finish(batch, lambda request: _indeterminate(request, cause))
                 return
@@ -243,7 +243,7 @@ class Committer:
         except CommitUnknownError as error:
             cause = error
             self._finish(batch, lambda request: _indeterminate(request, cause))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # reported to whose request it was
             failure = error
             self._abandon(batch)
             if len(batch.tickets) == 1 or isinstance(error, StoreBusyError):
@@ -273,7 +273,7 @@ class Committer:
             request.reset()
             try:
                 judge.decide(request)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # reported to whose request it was
                 request.receipt = None
                 request.error = error
         if judge.rows:

@@ -84,9 +84,13 @@ def check_key(key: object, limits: Limits) -> str:
         InvalidValueError: it is empty, or holds NUL or a lone surrogate.
         LimitExceededError: it is too long.
     """
-    if type(key) is str and len(key) > 0 and key.isascii() and len(key) <= limits.max_key_bytes:
-        if "\x00" not in key:
-            return key
+    if (
+        type(key) is str
+        and key.isascii()
+        and "\x00" not in key
+        and 0 < len(key) <= limits.max_key_bytes
+    ):
+        return key
     if isinstance(key, tuple):
         raise TypeError(
             "a key is a str; give the namespace as namespace=(...), not inside the key, "

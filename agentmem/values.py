@@ -101,7 +101,7 @@ def _plain(value: object, limits: Limits, what: str) -> Any:
                     raise _invalid(what, path, f"the name {name!r} holds NUL")
             return {name: walk(inner, (*path, name)) for name, inner in node.items()}  # type: ignore[attr-defined]  # kind is dict
         if kind is list or kind is tuple:
-            return [walk(inner, (*path, index)) for index, inner in enumerate(node)]  # type: ignore[arg-type]  # kind is list or tuple
+            return [walk(inner, (*path, index)) for index, inner in enumerate(node)]  # type: ignore[arg-type,var-annotated]  # kind is list or tuple
         return walk_other(node, path)
 
     def walk_other(node: object, path: tuple[object, ...]) -> Any:
