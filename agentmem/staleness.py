@@ -107,7 +107,7 @@ def stale_write(request: Request, place: Place, write: Write, world: World) -> S
         return _write_item(place, write, write.base, version, base, head)
     if head is None:
         return None
-    base: EntryRow | None = head
+    base = head
     if head.revision > request.base_revision:
         base = world.entry_at(place, request.base_revision)
     seen = visible_version(base, request.base_instant)
