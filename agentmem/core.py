@@ -169,12 +169,12 @@ class Core:
 
     def record(self, records: list[ConflictRow], scope: Scope, agent: str | None) -> None:
         """Puts conflicts on record that no commit will carry."""
-        request = Request(scope.name, None, agent, 0, 0, earlier=records, validate=False)
+        request = Request(scope.name, None, agent, 0, 0, earlier=records, pinned=False)
         self.run(request, scope)
 
     def change(self, change: Change, scope: Scope) -> int:
         """Applies a change to a table beside the log; returns the rows that it touched."""
-        self.run(Request(scope.name, None, None, 0, 0, validate=False, change=change), scope)
+        self.run(Request(scope.name, None, None, 0, 0, pinned=False, change=change), scope)
         return change.count
 
     def resolve(self, error: IndeterminateCommitError) -> bool:

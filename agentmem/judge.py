@@ -47,7 +47,7 @@ from agentmem.values import dump, load
 
 __all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides"]
 
-_SALT_BYTES: Final = 16
+_RANDOM_BYTES: Final = 16  # of an attempt, and of each salt
 _MERGING_NS: Final = 20_000_000  # of built-in merges under one hold of the lock
 
 
@@ -162,8 +162,11 @@ class Judge:
             if known is not None:
                 request.receipt = Receipt(known.revision, None, [], known=known)
                 return
-        if request.base_revision < self._revision and (request.scans or request.writes):
-            check_floor(request.base_revision, self._session.floor())
+        if request.pinned:
+            if request.base_revision < self._revision:
+                check_floor(request.base_revision, self._session.floor())
+        else:
+            request.base_revision = self._revision
         finals, stale, records = self._final_writes(request)
         if request.merges is not None:
             return
@@ -414,7 +417,8 @@ class Judge:
     ) -> tuple[list[EntryRow], bytes]:
         rows: list[EntryRow] = []
         digests = []
-        salts = os.urandom(_SALT_BYTES * len(writes))
+        random = os.urandom(_RANDOM_BYTES * (len(writes) + 1))
+        request.attempt = random[:_RANDOM_BYTES]
         for index, (place, final) in enumerate(writes):
             head = self._heads.get(place)
             version = head.version + 1 if head is not None else 1
@@ -423,7 +427,7 @@ class Judge:
             expires_at = final.expires_at
             if expires_at is None and final.ttl_us is not None:
                 expires_at = self.now + final.ttl_us
-            salt = salts[index * _SALT_BYTES : (index + 1) * _SALT_BYTES]
+            salt = random[(index + 1) * _RANDOM_BYTES : (index + 2) * _RANDOM_BYTES]
             namespace, key = place
             digest = entry_digest(
                 salt,

@@ -6,7 +6,6 @@ that made it; it is never looked at by two at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -33,8 +32,6 @@ SNAPSHOT: Final = -1
 
 BLIND: Final = -2
 """Base of a write: none; it replaces whatever is there."""
-
-_ATTEMPT_BYTES: Final = 16
 
 
 @dataclass(slots=True)
@@ -204,6 +201,7 @@ class Request:
         scans: the ranges read.
         writes: one for each place.
         touches: expiry to move.
+        pinned: it has read a view; False for a single call, which reads nothing.
         validate: whether reads and scans are judged (serializable).
         merge: whether conflicts on writes may be merged.
         record: whether a rejection is put on record at once.
@@ -211,7 +209,7 @@ class Request:
         accepted: JSON text of what a repair judged to be still right.
         change: to a table beside the log, in the same database transaction.
         earlier: records of conflicts that earlier attempts of the same call met.
-        attempt: 16 random bytes.
+        attempt: 16 random bytes that the commit row carries; empty until it is judged.
     """
 
     scope: str
@@ -226,6 +224,7 @@ class Request:
     scans: list[Scan] = field(default_factory=list)
     writes: dict[Place, Write] = field(default_factory=dict)
     touches: dict[Place, Touch] = field(default_factory=dict)
+    pinned: bool = True
     validate: bool = True
     merge: bool = True
     record: bool = True
@@ -234,7 +233,7 @@ class Request:
     accepted: str | None = None
     change: Change | None = None
     earlier: list[ConflictRow] = field(default_factory=list)
-    attempt: bytes = field(default_factory=lambda: os.urandom(_ATTEMPT_BYTES))
+    attempt: bytes = b""
     # The verdict: at most one of these is set.
     receipt: Receipt | None = None
     error: BaseException | None = None

@@ -60,6 +60,7 @@ class Single:
             note=self._note,
             metadata=self._metadata,
             writes=found,
+            pinned=False,
             validate=False,
             forbid_blind=self._core.blind_writes == "forbid",
         )

@@ -113,7 +113,7 @@ class Audit:
         self._scope.check(place, "write")
         who = agent if agent is not None else self._scope.agent
         request = Request(
-            self._scope.name, f"resolve conflict {id}", who, 0, 0, note=note, validate=False
+            self._scope.name, f"resolve conflict {id}", who, 0, 0, note=note, pinned=False
         )
         request.change = Change("resolve_conflict", {"id": id, "note": note})
         if take != "theirs":

@@ -397,6 +397,8 @@ def _short_cycle(graph: Any, knot: set[_Node], needed: str, back: tuple[str, ...
             path = _path(graph, knot, target, source, back, visits)
             if path and (not best or len(path) + 1 < len(best)):
                 best = [(source, target, needed, labels[needed]), *path]
+            if len(best) == 2:
+                return best
     return best
 
 

@@ -183,6 +183,12 @@ def test_json_merges_changes_of_different_paths() -> None:
     assert merge.json.merge(TRIP, theirs, ours) == merged
 
 
+def test_json_takes_the_same_change_of_a_path_once() -> None:
+    theirs = TRIP | {"days": 4, "budget": {"food": 11}}
+    ours = TRIP | {"city": "Pisa", "budget": {"food": 11}}
+    assert merge.json.merge(TRIP, theirs, ours) == theirs | {"city": "Pisa"}
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "message"),
     [
@@ -289,6 +295,17 @@ def test_text_gives_up_on_repeated_lines_before_it_costs_much() -> None:
     ours = "b\nx\na\n" * 13_000
     with pytest.raises(merge.Unmergeable):  # within the time limit that every test has
         merge.text.merge(base, theirs, ours)
+
+
+def test_lines_that_there_was_no_time_to_match_count_as_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs, ours = "zero\n" + POEM + "\nsix", POEM.replace("three", "3")
+    assert merge.text.merge(POEM + "\n", theirs, ours + "\n") == "zero\n" + ours + "\nsix"
+    monkeypatch.setattr("agentmem.merge.lines._MAX_STEPS", 0)
+    monkeypatch.setattr("agentmem.merge.lines._MAX_STEPS_PER_LINE", 0)
+    with pytest.raises(merge.Unmergeable):
+        merge.text.merge(POEM + "\n", theirs, ours + "\n")
 
 
 def test_text_names_the_command_that_installs_what_it_needs(

@@ -246,10 +246,17 @@ def test_separate_cycles_are_reported_each() -> None:
     assert kinds(found) == ["G-single", "G2-item"]
 
 
-def test_of_cycles_that_hang_together_only_the_worst_is_reported() -> None:
-    history = [tx("T1", "x=[] x+1 y=[] z+1"), tx("T2", "x=[] x+2"), tx("T3", "z=[] y+1")]
-    found = check(history, {"x": [1, 2], "y": [1], "z": [1]})
-    assert [(a.kind, set(a.transactions)) for a in found] == [("G-single", {"T1", "T2"})]
+@pytest.mark.parametrize(
+    ("worst", "operations_1", "operations_2"),
+    [("G-single", "x=[] x+1", "x=[] x+2"), ("G0", "x+1 w+1", "x+2 w+2")],
+)
+def test_of_cycles_that_hang_together_only_the_worst_is_reported(
+    worst: str, operations_1: str, operations_2: str
+) -> None:
+    write_skew = tx("T1", f"{operations_1} y=[] z+1"), tx("T3", "z=[] y+1")
+    final = {"x": [1, 2], "y": [1], "z": [1], "w": [2, 1] if worst == "G0" else []}
+    found = check([*write_skew, tx("T2", operations_2)], final)
+    assert [(a.kind, set(a.transactions)) for a in found] == [(worst, {"T1", "T2"})]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class FairLock:
         self._path = database_path
         self._turn = _open(database_path + "-turn")
         self._lock = _open(database_path + "-lock")
-        self._held = False
+        self._asking = self._held = False
         _open_locks.add(self)
 
     def acquire(self, timeout_ms: int) -> None:
@@ -64,12 +64,18 @@ class FairLock:
         """
         started = time.monotonic()
         deadline = started + timeout_ms / 1_000
-        self._take(self._turn, started, deadline)
+        # Noted before it is so: letting go of what is not held does no harm, and an
+        # asynchronous exception can strike between any two lines.
+        self._asking = True
         try:
-            self._take(self._lock, started, deadline)
+            self._take(self._turn, started, deadline)
             self._held = True
-        finally:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            self._take(self._lock, started, deadline)
+        except BaseException:
+            self.release()
+            raise
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        self._asking = False
 
     def _take(self, descriptor: int, started: float, deadline: float) -> None:
         # flock has no timeout, and a blocking one could wait for a stopped process for ever;
@@ -92,22 +98,18 @@ class FairLock:
             time.sleep(_POLL_S if polls < _FAST_POLLS else _SLOW_POLL_S)
 
     def release(self) -> None:
-        """Lets go, if held."""
+        """Lets go of whatever is held, even if an asynchronous exception struck `acquire`."""
+        if self._asking:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            self._asking = False
         if self._held:
-            self._held = False
             fcntl.flock(self._lock, fcntl.LOCK_UN)
-
-    def settle(self) -> None:
-        """Lets go of whatever an asynchronous exception may have left held."""
-        self._held = False
-        for descriptor in (self._turn, self._lock):
-            if descriptor >= 0:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self._held = False
 
     def close(self) -> None:
         """Closes the files; a held lock is let go."""
         _open_locks.discard(self)
-        self._held = False
+        self._asking = self._held = False
         for descriptor in (self._turn, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -228,7 +228,7 @@ class SqliteSession:
     def release(self) -> None:
         if HAS_WAL_RESET_BUG:
             self._checkpoint()
-        self._lock.settle()
+        self._lock.release()
 
     def _checkpoint(self) -> None:
         connection = self._connection
