@@ -179,10 +179,11 @@ class Committer:
             for ticket in batch.tickets:  # taken, but perhaps not yet out of the queue
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
-            size = sum(ticket.request.size for ticket in batch.tickets)
+            size = 0
             while self._waiting and len(batch.tickets) < _MAX_REQUESTS:
                 ticket = self._waiting[0]
-                size += ticket.request.size
+                if len(self._waiting) > 1 or batch.tickets:
+                    size += ticket.request.size
                 if batch.tickets and (size > _MAX_BYTES or ticket.alone or batch.tickets[0].alone):
                     break
                 batch.tickets.append(ticket)
@@ -292,12 +293,12 @@ class Committer:
         batch.phase = _Phase.NEW
 
     def _finish(self, batch: _Batch, failure: Callable[[Request], Exception] | None) -> None:
-        for ticket in batch.tickets:
-            request = ticket.request
-            rejected = request.error is not None or request.stale or request.merges
-            if failure is not None and not rejected:
-                request.reset()
-                request.error = failure(request)
+        if failure is not None:
+            for ticket in batch.tickets:
+                request = ticket.request
+                if request.error is None and not request.stale and not request.merges:
+                    request.error = failure(request)
+                    request.receipt = None
         batch.phase = _Phase.SETTLED
         if batch.session is not None:
             batch.session.release()

@@ -8,18 +8,14 @@ thread that asked, is merged there, and is submitted again.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from agentmem.chain import commit_hash, entry_digest
 from agentmem.engines.base import (
     ConflictRow,
     EntryRow,
     KnownOperation,
-    NewCommit,
-    NewEntry,
     Place,
     Position,
     Range,
@@ -29,7 +25,8 @@ from agentmem.engines.base import (
 from agentmem.errors import AccessDeniedError, LimitExceededError, MergeError
 from agentmem.limits import Limits
 from agentmem.merge.registry import MergeRegistry, StoredStrategy
-from agentmem.merge.strategy import Outcome, Unmergeable
+from agentmem.merge.strategy import Outcome as MergeOutcome
+from agentmem.merge.strategy import Unmergeable
 from agentmem.model import DELETE as DELETED
 from agentmem.model import MISSING, display_key
 from agentmem.namespaces import decode
@@ -43,36 +40,12 @@ from agentmem.staleness import (
     visible_version,
 )
 from agentmem.stored import parse_strategies
+from agentmem.tail import Outcome, Tail
 from agentmem.values import dump, load
 
 __all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides"]
 
-_RANDOM_BYTES: Final = 16  # of an attempt, and of each salt
 _MERGING_NS: Final = 20_000_000  # of built-in merges under one hold of the lock
-
-
-class _Final:
-    """What a write turned out to be. `value` None: a tombstone."""
-
-    __slots__ = ("base", "expires_at", "merged", "operation", "text", "ttl_us", "value")
-
-    def __init__(
-        self,
-        operation: int,
-        value: str | None,
-        text: str | None,
-        base: int | None,
-        merged: str | None = None,
-        ttl_us: int | None = None,
-        expires_at: int | None = None,
-    ) -> None:
-        self.operation = operation
-        self.value = value
-        self.text = text
-        self.base = base
-        self.merged = merged
-        self.ttl_us = ttl_us
-        self.expires_at = expires_at
 
 
 class Judge:
@@ -91,12 +64,12 @@ class Judge:
         registry: MergeRegistry,
         limits: Limits,
     ) -> None:
-        self.now = max(now, position.committed_at)
-        self.rows = NewCommit()
+        if now < position.committed_at:
+            now = position.committed_at
+        self.now = now
+        self._tail = Tail(position, now)
+        self.rows = self._tail.rows
         self._session = session
-        self._revision = position.revision
-        self._hash = position.hash
-        self._entry_id = position.last_entry_id
         self._registry = registry
         self._limits = limits
         self._heads: dict[Place, EntryRow | None] = {}
@@ -108,20 +81,18 @@ class Judge:
     def prefetch(self, requests: Iterable[Request]) -> None:
         """Reads, in one go, what most requests need: operation ids and heads."""
         wanted: list[tuple[str, str]] = []
-        places: dict[Place, None] = {}
+        heads = self._heads
         for request in requests:
             if request.op_id is not None:
                 wanted.append((request.scope, request.op_id))
-            places.update(dict.fromkeys(request.writes))
+            heads.update(dict.fromkeys(request.writes))
             if request.touches:
-                places.update(dict.fromkeys(request.touches))
+                heads.update(dict.fromkeys(request.touches))
             if request.validate and request.reads:
-                places.update(dict.fromkeys(request.reads))
+                heads.update(dict.fromkeys(request.reads))
         if wanted:
             self._operations = self._session.operations(wanted)
-        found = self._session.heads(list(places))
-        for place in places:
-            self._heads[place] = found.get(place)
+        heads.update(self._session.heads(list(heads)))
 
     # The world that requests are held against.
 
@@ -163,10 +134,10 @@ class Judge:
                 request.receipt = Receipt(known.revision, None, [], known=known)
                 return
         if request.pinned:
-            if request.base_revision < self._revision:
+            if request.base_revision < self._tail.revision:
                 check_floor(request.base_revision, self._session.floor())
         else:
-            request.base_revision = self._revision
+            request.base_revision = self._tail.revision
         finals, stale, records = self._final_writes(request)
         if request.merges is not None:
             return
@@ -179,8 +150,8 @@ class Judge:
 
     def _final_writes(
         self, request: Request
-    ) -> tuple[dict[Place, _Final], list[StaleItem], list[ConflictRow]]:
-        finals: dict[Place, _Final] = {}
+    ) -> tuple[dict[Place, Outcome], list[StaleItem], list[ConflictRow]]:
+        finals: dict[Place, Outcome] = {}
         stale: list[StaleItem] = []
         records: list[ConflictRow] = []
         pending: list[PendingMerge] = []
@@ -200,7 +171,7 @@ class Judge:
             if item is None:
                 if write.base == BLIND and request.forbid_blind and self._foreign(request, head):
                     stale.append(_blind_item(place, write, head))
-                final = _Final(write.operation, write.value, write.text, None, None, write.ttl_us)
+                final = Outcome(write.operation, write.value, write.text, None, None, write.ttl_us)
                 final.base = base_version(request, place, write, head)
                 if write.keep and head is not None and head.visible_at(self.now):
                     self._keep(final, head)
@@ -216,7 +187,7 @@ class Judge:
             request.merges = pending
         return finals, stale, records
 
-    def _apply_steps(self, place: Place, write: Write, head: EntryRow | None) -> _Final:
+    def _apply_steps(self, place: Place, write: Write, head: EntryRow | None) -> Outcome:
         version = visible_version(head, self.now)
         present = version and head is not None
         value = load(head.value or "null") if present and head else start_of(write.steps[0][0])
@@ -224,12 +195,12 @@ class Judge:
         for operation, operand in write.steps:
             value = apply_step(operation, operand, value, name)
         # A text given before would describe the value before, so it follows from the value now.
-        final = _Final(write.operation, dump(value, self._limits), None, version)
+        final = Outcome(write.operation, dump(value, self._limits), None, version)
         if present and head:
             self._keep(final, head)
         return final
 
-    def _keep(self, final: _Final, head: EntryRow) -> None:
+    def _keep(self, final: Outcome, head: EntryRow) -> None:
         """Lets the expiry and the hiding of what is replaced live on."""
         if final.text is None and head.text == "":
             final.text = ""
@@ -263,7 +234,7 @@ class Judge:
         write: Write,
         records: list[ConflictRow],
         pending: list[PendingMerge],
-    ) -> _Final | None:
+    ) -> Outcome | None:
         """What a hook or strategy makes of a stale write; None if it stays stale, for now."""
         if not (request.merge and write.merge):
             return None
@@ -309,11 +280,11 @@ class Judge:
             self._merging_ends_ns = now_ns + _MERGING_NS
         return size <= self._limits.max_merge_bytes and now_ns < self._merging_ends_ns
 
-    def _merged_final(self, write: Write, value: str | None, item: StaleItem, name: str) -> _Final:
+    def _merged_final(self, write: Write, value: str | None, item: StaleItem, name: str) -> Outcome:
         # A text given for the value that was not kept would tell search something else.
         text = write.text if value == write.value or write.text == "" else None
         operation = DELETE if value is None else PUT
-        return _Final(operation, value, text, item.seen_version, name, write.ttl_us)
+        return Outcome(operation, value, text, item.seen_version, name, write.ttl_us)
 
     def _foreign(self, request: Request, head: EntryRow | None) -> bool:
         return bool(visible_version(head, self.now)) and (
@@ -350,47 +321,37 @@ class Judge:
             None,
         )
 
-    # Appending.
-
     def _accept(
-        self, request: Request, finals: dict[Place, _Final], records: list[ConflictRow]
+        self, request: Request, finals: dict[Place, Outcome], records: list[ConflictRow]
     ) -> None:
-        touched = self._touches(request)
+        rows = self.rows
+        touched = self._touches(request) if request.touches else []
         if request.change is not None:
-            request.change.values.setdefault("revision", self._revision + 1)
-            self.rows.changes.append(request.change)
+            request.change.values.setdefault("revision", self._tail.revision + 1)
+            rows.changes.append(request.change)
         writes = [
             (place, final)
             for place, final in (sorted(finals.items()) if len(finals) > 1 else finals.items())
             # Deleting what is absent writes nothing.
             if final.value is not None or visible_version(self._heads.get(place), self.now)
         ]
+        conflicts = (*request.earlier, *records)
         if not writes and request.op_id is None:
             request.receipt = Receipt(None, None, [], touched)
-            self.rows.touches += [(row.expires_at, row.id) for row in touched]
-            self.rows.conflicts += [*request.earlier, *records]
+            rows.conflicts += conflicts
             return
-        self.rows.touches += [(row.expires_at, row.id) for row in touched]
-        revision = self._revision + 1
         blind_over = self._blind_over(request)
-        rows, digests = self._new_entries(request, revision, writes)
-        self._append_commit(request, revision, len(rows), digests)
-        if request.fingerprint is not None or request.result is not None:
-            self.rows.results.append((revision, request.fingerprint, request.result))
-        if request.reads or request.scans:
-            self._append_reads(request, revision)
-        for record in (*request.earlier, *records):
-            self.rows.conflicts.append(record._replace(revision=revision))
-        for row in rows:
+        written = self._tail.append(request, writes, self._heads)
+        revision = self._tail.revision
+        rows.conflicts += [record._replace(revision=revision) for record in conflicts]
+        for row in written:
             place = (row.namespace, row.key)
             self._heads[place] = row
             self._changed[place] = None
-        self._revision = revision
         if request.op_id is not None:
-            self._operations[request.scope, request.op_id] = KnownOperation(
-                revision, request.fingerprint
-            )
-        request.receipt = Receipt(revision, self.now, rows, touched, blind_over)
+            known = KnownOperation(revision, request.fingerprint)
+            self._operations[request.scope, request.op_id] = known
+        request.receipt = Receipt(revision, self.now, written, touched, blind_over)
 
     def _touches(self, request: Request) -> list[EntryRow]:
         touched = []
@@ -400,6 +361,7 @@ class Judge:
                 expires_at = None if touch.ttl_us is None else self.now + touch.ttl_us
                 moved = head._replace(expires_at=expires_at)
                 self._heads[place] = moved
+                self.rows.touches.append((expires_at, head.id))
                 touched.append(moved)
         return touched
 
@@ -407,73 +369,10 @@ class Judge:
         over = []
         for place, write in request.writes.items():
             if write.warn and write.base == BLIND:
-                head = self._heads.get(place)
+                head = self._heads[place]
                 if head is not None and self._foreign(request, head):
                     over.append((place, head.version, head.agent))
         return over
-
-    def _new_entries(
-        self, request: Request, revision: int, writes: list[tuple[Place, _Final]]
-    ) -> tuple[list[EntryRow], bytes]:
-        rows: list[EntryRow] = []
-        digests = []
-        random = os.urandom(_RANDOM_BYTES * (len(writes) + 1))
-        request.attempt = random[:_RANDOM_BYTES]
-        for index, (place, final) in enumerate(writes):
-            head = self._heads.get(place)
-            version = head.version + 1 if head is not None else 1
-            was_there = head is not None and head.visible_at(self.now)
-            created_at = head.created_at if was_there and head is not None else self.now
-            expires_at = final.expires_at
-            if expires_at is None and final.ttl_us is not None:
-                expires_at = self.now + final.ttl_us
-            salt = random[(index + 1) * _RANDOM_BYTES : (index + 2) * _RANDOM_BYTES]
-            namespace, key = place
-            digest = entry_digest(
-                salt,
-                (namespace, key, revision, version, final.operation, final.base, final.merged,
-                 final.ttl_us),
-                final.value,
-                final.text,
-            )  # fmt: skip
-            entry_id = self._entry_id + 1 + index
-            self.rows.entries.append(
-                NewEntry(
-                    entry_id, namespace, key, revision, version, final.operation, final.base,
-                    final.merged, final.value, final.text, final.ttl_us, expires_at, created_at,
-                    salt, digest,
-                )
-            )  # fmt: skip
-            digests.append(digest)
-            rows.append(
-                EntryRow(
-                    entry_id, namespace, key, version, revision, final.operation, final.base,
-                    final.merged, final.value, final.text, created_at, expires_at, request.agent,
-                    request.op_id, self.now,
-                )
-            )  # fmt: skip
-        return rows, b"".join(digests)
-
-    def _append_commit(self, request: Request, revision: int, changes: int, digests: bytes) -> None:
-        first_entry_id = self._entry_id + 1
-        before = (
-            revision, self.now, request.scope, request.op_id, request.agent, request.note,
-            request.metadata, request.base_revision,
-        )  # fmt: skip
-        after = (first_entry_id, changes, request.accepted)
-        self._hash = commit_hash(self._hash, (*before, request.attempt.hex(), *after), digests)
-        self.rows.commits.append((*before, request.attempt, *after, digests, self._hash))
-        self._entry_id += changes
-
-    def _append_reads(self, request: Request, revision: int) -> None:
-        self.rows.reads += [
-            (revision, namespace, key, version, None)
-            for (namespace, key), version in request.reads.items()
-        ]
-        self.rows.reads += [
-            (revision, scan.within.namespace, "", len(scan.found), scan.asked)
-            for scan in request.scans
-        ]
 
 
 def sides(item: StaleItem, write: Write) -> tuple[Any, Any, Any]:
@@ -486,7 +385,7 @@ def sides(item: StaleItem, write: Write) -> tuple[Any, Any, Any]:
     return base, theirs, ours
 
 
-def merge_status(outcome: Outcome) -> str:
+def merge_status(outcome: MergeOutcome) -> str:
     """How a merge goes on record: a parked change is an open conflict."""
     return "open" if outcome.parks else "merged"
 

@@ -33,12 +33,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-__all__ = ["LANGUAGES", "VARYING", "Block", "Difference", "blocks_of", "run", "shape_of"]
+__all__ = ["LANGUAGES", "VARYING", "Block", "DocumentError", "blocks_of", "run", "shape_of"]
 
 LANGUAGES: Final = ("python", "text", "console", "sh")
 
 VARYING: Final = (
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|UTC|[+-]\d\d:\d\d))?"), "<time>"),
+    (
+        re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|UTC|[+-]\d\d:\d\d))?"),
+        "<time>",
+    ),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
 )
 
@@ -49,7 +52,7 @@ _TIMEOUT_S: Final = 240
 _SEPARATOR: Final = "~~~ the next command ~~~"
 
 
-class Difference(AssertionError):
+class DocumentError(AssertionError):
     """A document promises something else than what happens."""
 
 
@@ -74,7 +77,7 @@ def blocks_of(document: str) -> list[Block]:
     """The fenced blocks of a document, in order.
 
     Raises:
-        Difference: a fence is not closed.
+        DocumentError: a fence is not closed.
     """
     found: list[Block] = []
     lines = document.splitlines(keepends=True)
@@ -90,7 +93,7 @@ def blocks_of(document: str) -> list[Block]:
         while index < len(lines) and lines[index].rstrip() != "```":
             index += 1
         if index == len(lines):
-            raise Difference(f"line {start}: the fence is not closed")
+            raise DocumentError(f"line {start}: the fence is not closed")
         block = Block(opening[1], start + 1, "".join(lines[start:index]), follows)
         found.append(block)
         follows = block.language
@@ -109,7 +112,7 @@ def run(path: Path, folder: Path) -> None:
     """Runs all blocks of a document in a folder.
 
     Raises:
-        Difference: a block does not do what the document says.
+        DocumentError: a block does not do what the document says.
     """
     (folder / "examples").symlink_to(ROOT / "examples")
     blocks = blocks_of(path.read_text(encoding="utf-8"))
@@ -124,7 +127,9 @@ def run(path: Path, folder: Path) -> None:
             elif block.language == "console":
                 _run_console(block, folder, where)
             elif block.language not in LANGUAGES:
-                raise Difference(f"{where}: language {block.language!r} is not one of {LANGUAGES}")
+                raise DocumentError(
+                    f"{where}: language {block.language!r} is not one of {LANGUAGES}"
+                )
 
 
 @contextlib.contextmanager
@@ -177,12 +182,12 @@ def _run_console(block: Block, folder: Path, where: str) -> None:
     answers = re.split(rf"\n{_SEPARATOR} (\d+)\n", done.stdout)
     for index, (command, output) in enumerate(commands):
         if 2 * index + 1 >= len(answers):
-            raise Difference(f"{where}: the shell ended at $ {command}:\n{done.stdout}")
+            raise DocumentError(f"{where}: the shell ended at $ {command}:\n{done.stdout}")
         printed, status = answers[2 * index], answers[2 * index + 1]
         _compare(f"{where}: $ {command}", output, printed)
         told = index + 1 < len(commands) and commands[index + 1][0] == "echo $?"
         if status != "0" and not told:
-            raise Difference(f"{where}: $ {command} exits with {status}; show it with $ echo $?")
+            raise DocumentError(f"{where}: $ {command} exits with {status}; show it with $ echo $?")
 
 
 def _commands(block: Block, where: str) -> list[tuple[str, str]]:
@@ -195,7 +200,7 @@ def _commands(block: Block, where: str) -> list[tuple[str, str]]:
         elif line.startswith("$ "):
             found.append((line[2:].rstrip("\n"), ""))
         elif not found:
-            raise Difference(f"{where}: a transcript begins with $ and a command")
+            raise DocumentError(f"{where}: a transcript begins with $ and a command")
         else:
             found[-1] = (found[-1][0], found[-1][1] + line)
             continue
@@ -205,6 +210,6 @@ def _commands(block: Block, where: str) -> list[tuple[str, str]]:
 
 def _compare(where: str, promised: str, printed: str) -> None:
     if shape_of(promised) != shape_of(printed):
-        raise Difference(
+        raise DocumentError(
             f"{where}\n--- the document shows:\n{promised}\n--- but this was printed:\n{printed}"
         )

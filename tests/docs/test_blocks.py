@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import Difference, blocks_of, run, shape_of
+from tests.docs.blocks import DocumentError, blocks_of, run, shape_of
 
 
 def _run(text: str, tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def _run(text: str, tmp_path: Path) -> None:
 
 def test_blocks_of_one_document_share_a_namespace_and_a_folder(tmp_path: Path) -> None:
     _run(
-        "```python\nopen('x', 'w').write('hello')\nn = 2\n```\n"
+        "```python\nfrom pathlib import Path\nPath('x').write_text('hello')\nn = 2\n```\n"
         "```python\nprint(n + 1)\n```\n\n```text\n3\n```\n"
         "```console\n$ cat x\nhello\n```\n",
         tmp_path,
@@ -27,17 +27,17 @@ def test_blocks_of_one_document_share_a_namespace_and_a_folder(tmp_path: Path) -
 
 
 def test_output_that_differs_from_the_document_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(Difference, match="line 2"):
+    with pytest.raises(DocumentError, match="line 2"):
         _run("```python\nprint(3)\n```\n```text\n4\n```\n", tmp_path)
 
 
 def test_output_that_the_document_does_not_show_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(Difference):
+    with pytest.raises(DocumentError):
         _run("```python\nprint(3)\n```\n", tmp_path)
 
 
 def test_text_after_prose_is_a_picture_and_not_the_output(tmp_path: Path) -> None:
-    with pytest.raises(Difference):
+    with pytest.raises(DocumentError):
         _run("```python\nprint(3)\n```\nThe tree:\n```text\n3\n```\n", tmp_path)
 
 
@@ -52,17 +52,17 @@ def test_transcript_runs_in_a_shell_and_keeps_its_variables(tmp_path: Path) -> N
 
 
 def test_transcript_that_differs_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(Difference, match="echo one"):
+    with pytest.raises(DocumentError, match="echo one"):
         _run("```console\n$ echo one\ntwo\n```\n", tmp_path)
 
 
 def test_transcript_shows_standard_error_too(tmp_path: Path) -> None:
-    with pytest.raises(Difference):
+    with pytest.raises(DocumentError):
         _run("```console\n$ echo wrong >&2\n```\n", tmp_path)
 
 
 def test_command_that_fails_must_show_its_exit_code(tmp_path: Path) -> None:
-    with pytest.raises(Difference, match="exits with 3"):
+    with pytest.raises(DocumentError, match="exits with 3"):
         _run("```console\n$ (exit 3)\n```\n", tmp_path)
 
 
@@ -71,17 +71,17 @@ def test_exit_code_that_is_shown_is_checked(tmp_path: Path) -> None:
 
 
 def test_shell_that_ends_early_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(Difference, match="the shell ended"):
+    with pytest.raises(DocumentError, match="the shell ended"):
         _run("```console\n$ exit 0\n$ echo never\nnever\n```\n", tmp_path)
 
 
 def test_unknown_language_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Difference, match="pycon"):
+    with pytest.raises(DocumentError, match="pycon"):
         _run("```pycon\n>>> 1\n1\n```\n", tmp_path)
 
 
 def test_fence_that_is_not_closed_is_refused() -> None:
-    with pytest.raises(Difference, match="not closed"):
+    with pytest.raises(DocumentError, match="not closed"):
         blocks_of("```python\n1\n")
 
 

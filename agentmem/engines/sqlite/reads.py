@@ -21,6 +21,9 @@ from agentmem.engines.base import (
 from agentmem.engines.sqlite.driver import driver
 from agentmem.namespaces import range_end
 
+Executes = driver.Connection | driver.Cursor
+"""What a statement can be run on."""
+
 # ruff: noqa: S608  # the statements are joined from the constants of this file, nothing else
 _ENTRY: Final = """
 e.id, e.namespace, e.key, e.version, e.revision, e.operation, e.base_version, e.merged, e.value,
@@ -205,13 +208,13 @@ def prefix_end(prefix: str) -> str | bytes:
     return _NO_END
 
 
-def position(connection: driver.Connection) -> Position:
+def position(connection: Executes) -> Position:
     """The end of the log."""
     row = connection.execute(POSITION).fetchone()
     return Position._make(row) if row is not None else Position(0, 0, b"", 0)
 
 
-def point(connection: driver.Connection, place: Place, revision: int | None) -> Point:
+def point(connection: Executes, place: Place, revision: int | None) -> Point:
     """See `Engine.point`."""
     if revision is None:
         row = connection.execute(POINT_NOW, place).fetchone()
@@ -221,25 +224,25 @@ def point(connection: driver.Connection, place: Place, revision: int | None) -> 
     return Point(row[0], EntryRow._make(row[1:]) if row[1] is not None else None)
 
 
-def entry_at(connection: driver.Connection, place: Place, revision: int) -> EntryRow | None:
+def entry_at(connection: Executes, place: Place, revision: int) -> EntryRow | None:
     """See `WriteSession.entry_at`."""
     row = connection.execute(ENTRY_AT, (*place, revision)).fetchone()
     return EntryRow._make(row) if row is not None else None
 
 
-def entry_version(connection: driver.Connection, place: Place, version: int) -> EntryRow | None:
+def entry_version(connection: Executes, place: Place, version: int) -> EntryRow | None:
     """See `Engine.entry_version`."""
     row = connection.execute(ENTRY_VERSION, (*place, version)).fetchone()
     return EntryRow._make(row) if row is not None else None
 
 
-def points(connection: driver.Connection, places: Sequence[Place], revision: int) -> list[EntryRow]:
+def points(connection: Executes, places: Sequence[Place], revision: int) -> list[EntryRow]:
     """See `Engine.points`. At a fixed revision, single reads are as consistent as one."""
     rows = (point(connection, place, revision).row for place in places)
     return [row for row in rows if row is not None]
 
 
-def scan(connection: driver.Connection, within: Range, revision: int, limit: int) -> list[EntryRow]:
+def scan(connection: Executes, within: Range, revision: int, limit: int) -> list[EntryRow]:
     """See `Engine.scan`."""
     start, end = bounds(within.namespace)
     after = within.after or ("", "")
@@ -267,7 +270,7 @@ def scan(connection: driver.Connection, within: Range, revision: int, limit: int
 
 
 def namespaces(
-    connection: driver.Connection, within: Range, revision: int, instant: int
+    connection: Executes, within: Range, revision: int, instant: int
 ) -> list[str]:
     """See `Engine.namespaces`."""
     start, end = bounds(within.namespace)
@@ -278,7 +281,7 @@ def namespaces(
     return [row[1] for row in rows]
 
 
-def changed_since(connection: driver.Connection, revision: int, within: Range) -> list[Place]:
+def changed_since(connection: Executes, revision: int, within: Range) -> list[Place]:
     """See `WriteSession.changed_since`."""
     start, end = bounds(within.namespace)
     if not revision:
@@ -287,7 +290,7 @@ def changed_since(connection: driver.Connection, revision: int, within: Range) -
     return connection.execute(CHANGED_SINCE, bound).fetchall()
 
 
-def revision_at(connection: driver.Connection, instant: int) -> int:
+def revision_at(connection: Executes, instant: int) -> int:
     """See `Engine.revision_at`: commit times never fall, so halving finds it."""
     low, high = 0, position(connection).revision
     while low < high:
@@ -301,7 +304,7 @@ def revision_at(connection: driver.Connection, instant: int) -> int:
 
 
 def history(
-    connection: driver.Connection, place: Place, below: int | None, limit: int
+    connection: Executes, place: Place, below: int | None, limit: int
 ) -> list[EntryRow]:
     """See `Engine.history`."""
     bound = {"namespace": place[0], "key": place[1], "below": below, "limit": limit}
@@ -309,7 +312,7 @@ def history(
 
 
 def commits(
-    connection: driver.Connection, after: int, upto: int | None, limit: int, *, newest_first: bool
+    connection: Executes, after: int, upto: int | None, limit: int, *, newest_first: bool
 ) -> list[CommitRow]:
     """See `Engine.commits`."""
     statement = COMMITS_DOWN if newest_first else COMMITS_UP
@@ -317,7 +320,7 @@ def commits(
     return [CommitRow._make(row) for row in connection.execute(statement, bound).fetchall()]
 
 
-def commit_entries(connection: driver.Connection, rows: Iterable[CommitRow]) -> list[EntryRow]:
+def commit_entries(connection: Executes, rows: Iterable[CommitRow]) -> list[EntryRow]:
     """See `Engine.commit_entries`."""
     found = []
     for row in rows:
@@ -327,39 +330,39 @@ def commit_entries(connection: driver.Connection, rows: Iterable[CommitRow]) -> 
 
 
 def one_commit(
-    connection: driver.Connection, statement: str, bound: tuple[Any, ...]
+    connection: Executes, statement: str, bound: tuple[Any, ...]
 ) -> CommitRow | None:
     """The commit that a statement finds."""
     row = connection.execute(statement, bound).fetchone()
     return CommitRow._make(row) if row is not None else None
 
 
-def tags(connection: driver.Connection, scope: str) -> list[TagRow]:
+def tags(connection: Executes, scope: str) -> list[TagRow]:
     """See `Engine.tags`."""
     return [TagRow._make(row) for row in connection.execute(TAGS, (scope,)).fetchall()]
 
 
 def conflicts(
-    connection: driver.Connection, status: str | None, after: int, limit: int
+    connection: Executes, status: str | None, after: int, limit: int
 ) -> list[ConflictRow]:
     """See `Engine.conflicts`."""
     bound = {"status": status, "after": after, "limit": limit}
     return [ConflictRow._make(row) for row in connection.execute(CONFLICTS, bound).fetchall()]
 
 
-def conflict(connection: driver.Connection, number: int) -> ConflictRow | None:
+def conflict(connection: Executes, number: int) -> ConflictRow | None:
     """See `Engine.conflict`."""
     row = connection.execute(CONFLICT, (number,)).fetchone()
     return ConflictRow._make(row) if row is not None else None
 
 
-def strategies(connection: driver.Connection) -> list[StrategyRow]:
+def strategies(connection: Executes) -> list[StrategyRow]:
     """See `Engine.strategies`."""
     return [StrategyRow._make(row) for row in connection.execute(STRATEGIES).fetchall()]
 
 
 def chain(
-    connection: driver.Connection, after: int, limit: int
+    connection: Executes, after: int, limit: int
 ) -> list[tuple[CommitRow, list[NewEntry]]]:
     """See `Engine.chain`."""
     found = []

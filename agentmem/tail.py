@@ -1,0 +1,146 @@
+"""The end of the log, as a batch extends it: rows, revisions, digests and hashes."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from agentmem.chain import commit_hash, entry_digest
+from agentmem.engines.base import EntryRow, NewCommit, NewEntry, Place, Position
+from agentmem.request import Request
+
+__all__ = ["Outcome", "Tail"]
+
+_RANDOM_BYTES: Final = 16  # of an attempt, and of each salt
+
+
+class Outcome:
+    """What a write turned out to be.
+
+    Attributes:
+        operation: a code of `agentmem.engines.base.OPERATIONS`.
+        value: JSON text; None: a tombstone.
+        text: as stored.
+        base: the version that the writer started from, None if blind.
+        merged: the strategy or hook that merged it, or None.
+        ttl_us: time to live.
+        expires_at: if given, in place of one that follows from `ttl_us`.
+    """
+
+    __slots__ = ("base", "expires_at", "merged", "operation", "text", "ttl_us", "value")
+
+    def __init__(
+        self,
+        operation: int,
+        value: str | None,
+        text: str | None,
+        base: int | None,
+        merged: str | None = None,
+        ttl_us: int | None = None,
+        expires_at: int | None = None,
+    ) -> None:
+        self.operation = operation
+        self.value = value
+        self.text = text
+        self.base = base
+        self.merged = merged
+        self.ttl_us = ttl_us
+        self.expires_at = expires_at
+
+
+class Tail:
+    """Extends the log by one commit after another, in memory.
+
+    Attributes:
+        revision: of the last commit.
+        now: the commit time of every commit of the batch: never before that of the last one.
+        rows: what is to be written.
+    """
+
+    __slots__ = ("_entry_id", "_hash", "now", "revision", "rows")
+
+    def __init__(self, position: Position, now: int) -> None:
+        self.revision = position.revision
+        self.now = now
+        self.rows = NewCommit()
+        self._hash = position.hash
+        self._entry_id = position.last_entry_id
+
+    def append(
+        self,
+        request: Request,
+        writes: list[tuple[Place, Outcome]],
+        heads: dict[Place, EntryRow | None],
+    ) -> list[EntryRow]:
+        """Adds a request's commit; returns its entries.
+
+        Args:
+            writes: in order of their places.
+            heads: the newest entry of each place.
+        """
+        self.revision += 1
+        first_entry_id = self._entry_id + 1
+        random = os.urandom(_RANDOM_BYTES * (len(writes) + 1))
+        request.attempt = random[:_RANDOM_BYTES]
+        rows: list[EntryRow] = []
+        digests = []
+        for index, (place, outcome) in enumerate(writes, 1):
+            salt = random[index * _RANDOM_BYTES : (index + 1) * _RANDOM_BYTES]
+            row, digest = self._entry(request, place, outcome, heads[place], salt)
+            rows.append(row)
+            digests.append(digest)
+        self._commit(request, first_entry_id, len(rows), b"".join(digests))
+        return rows
+
+    def _entry(
+        self,
+        request: Request,
+        place: Place,
+        outcome: Outcome,
+        head: EntryRow | None,
+        salt: bytes,
+    ) -> tuple[EntryRow, bytes]:
+        now, revision = self.now, self.revision
+        entry_id = self._entry_id = self._entry_id + 1
+        version, created_at = 1, now
+        if head is not None:
+            version = head.version + 1
+            if head.visible_at(now):
+                created_at = head.created_at
+        expires_at = outcome.expires_at
+        if expires_at is None and outcome.ttl_us is not None:
+            expires_at = now + outcome.ttl_us
+        namespace, key = place
+        operation, base, merged = outcome.operation, outcome.base, outcome.merged
+        value, text, ttl_us = outcome.value, outcome.text, outcome.ttl_us
+        identity = (namespace, key, revision, version, operation, base, merged, ttl_us)
+        digest = entry_digest(salt, identity, value, text)
+        self.rows.entries.append(
+            NewEntry(
+                entry_id, namespace, key, revision, version, operation, base, merged, value, text,
+                ttl_us, expires_at, created_at, salt, digest,
+            )
+        )  # fmt: skip
+        row = EntryRow(
+            entry_id, namespace, key, version, revision, operation, base, merged, value, text,
+            created_at, expires_at, request.agent, request.op_id, now,
+        )  # fmt: skip
+        return row, digest
+
+    def _commit(self, request: Request, first_entry_id: int, changes: int, digests: bytes) -> None:
+        revision = self.revision
+        before = (
+            revision, self.now, request.scope, request.op_id, request.agent, request.note,
+            request.metadata, request.base_revision,
+        )  # fmt: skip
+        after = (first_entry_id, changes, request.accepted)
+        fields = (*before, request.attempt.hex(), *after)
+        self._hash = commit_hash(self._hash, fields, digests)
+        rows = self.rows
+        rows.commits.append((*before, request.attempt, *after, digests, self._hash))
+        if request.fingerprint is not None or request.result is not None:
+            rows.results.append((revision, request.fingerprint, request.result))
+        for (namespace, key), version in request.reads.items():
+            rows.reads.append((revision, namespace, key, version, None))
+        for scan in request.scans:
+            rows.reads.append((revision, scan.within.namespace, "", len(scan.found), scan.asked))
