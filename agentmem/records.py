@@ -15,6 +15,7 @@ from agentmem.model import (
     Entry,
     to_datetime,
 )
+from agentmem.namespaces import encode
 from agentmem.request import Receipt, Request, StaleItem
 from agentmem.scope import Scope
 from agentmem.values import load, search_text
@@ -25,6 +26,7 @@ __all__ = [
     "commit_of",
     "conflict_of",
     "conflict_record_of",
+    "conflict_row_of",
     "entry_of",
     "text_of",
 ]
@@ -171,4 +173,26 @@ def conflict_record_of(row: ConflictRow, scope: Scope) -> ConflictRecord:
         revision=row.revision,
         detected_at=to_datetime(row.detected_at),
         note=row.note,
+    )
+
+
+def conflict_row_of(
+    conflict: Conflict, status: str, scope: Scope, agent: str | None, op_id: str | None, now: int
+) -> ConflictRow:
+    """A conflict as it goes on record, before it is known which commit ends it."""
+    return ConflictRow(
+        id=None,
+        namespace=encode(scope.prefix + conflict.namespace),
+        key=conflict.key,
+        status=status,
+        kind=conflict.kind,
+        strategy=None,
+        base_version=conflict.base_version,
+        theirs_version=conflict.current_version,
+        ours=None,
+        agent=agent,
+        op_id=op_id,
+        revision=None,
+        detected_at=now,
+        note=None,
     )

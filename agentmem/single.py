@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, EntryRow, KnownOperation, Place
+from agentmem.engines.base import CommitRow, ConflictRow, EntryRow, KnownOperation, Place
 from agentmem.errors import AgentMemError, ConflictError, InvalidValueError
-from agentmem.model import DELETE, MISSING, Entry
+from agentmem.model import DELETE, MISSING, Conflict, Entry
 from agentmem.operations import PUT
-from agentmem.records import entry_of
+from agentmem.records import conflict_row_of, entry_of
 from agentmem.request import BLIND, Receipt, Request, Touch, Write
 from agentmem.scope import Scope
 from agentmem.values import dump, load
@@ -145,20 +145,27 @@ class Single:
         known = self.known()
         if known is not None:
             return self._replay(known, fingerprint)
+        earlier: list[ConflictRow] = []
         for attempt in range(_UPDATE_ATTEMPTS):
             request = self._updated(place, function, start, ttl_us)
             request.fingerprint = fingerprint
+            request.earlier = earlier
             last = attempt == _UPDATE_ATTEMPTS - 1
             request.record = last
             try:
                 rows = self._rows(request, self._core.run(request, self._scope))
-            except ConflictError:
+            except ConflictError as error:
                 if last:
                     raise
+                earlier += [self._retried(conflict) for conflict in error.conflicts]
                 self._core.back_off(attempt)
             else:
                 return entry_of(rows[0], self._scope) if rows else None
         raise AgentMemError("unreachable: the last attempt returns or raises")
+
+    def _retried(self, conflict: Conflict) -> ConflictRow:
+        now = self._core.clock()
+        return conflict_row_of(conflict, "retried", self._scope, self._agent, self._op_id, now)
 
     def _replay(self, known: CommitRow, fingerprint: bytes | None) -> Entry[Any] | None:
         request = self._request("update", {})

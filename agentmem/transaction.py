@@ -13,8 +13,7 @@ from agentmem.core import Core
 from agentmem.engines.base import CommitRow, ConflictRow, KnownOperation
 from agentmem.errors import ClosedError, InvalidValueError
 from agentmem.model import Commit, Conflict, Stale
-from agentmem.namespaces import encode
-from agentmem.records import NOTHING, commit_from, commit_of, conflict_of
+from agentmem.records import NOTHING, commit_from, commit_of, conflict_of, conflict_row_of
 from agentmem.repair import Judged, accepted_places, judge_now, rebase_scan
 from agentmem.request import Receipt, Request
 from agentmem.scope import Scope
@@ -286,21 +285,8 @@ class Transaction(BufferedView):
 
     def conflict_row(self, conflict: Conflict, status: str) -> ConflictRow:
         """A conflict of this transaction, as it goes on record."""
-        return ConflictRow(
-            None,
-            encode(self._scope.prefix + conflict.namespace),
-            conflict.key,
-            status,
-            conflict.kind,
-            None,
-            conflict.base_version,
-            conflict.current_version,
-            None,
-            self._agent,
-            self._op_id,
-            None,
-            self._core.clock(),
-            None,
+        return conflict_row_of(
+            conflict, status, self._scope, self._agent, self._op_id, self._core.clock()
         )
 
     def conflicts(self) -> List[Conflict]:

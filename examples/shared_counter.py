@@ -10,6 +10,7 @@ versions are 1, 2, 3, ... without a gap: each write is one version, and none rep
 import multiprocessing
 import sys
 import tempfile
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import agentmem
@@ -25,7 +26,7 @@ def add_one(store: agentmem.Store, way: str) -> None:
         def read_and_write(tx: agentmem.Transaction) -> None:
             tx[way] = tx[way] + 1 if way in tx else 1
 
-        # The default of 20 attempts is for people who meet now and then, not for a race.
+        # Twenty attempts, the default, can run out where eight processes collide all the time.
         store.transact(read_and_write, attempts=1_000)
     elif way == "update":
         store.update(way, lambda count: count + 1, default=0)
@@ -33,7 +34,7 @@ def add_one(store: agentmem.Store, way: str) -> None:
         store.increment(way)
 
 
-def work(path: str, agent: str, start_line) -> None:
+def work(path: str, agent: str, start_line: Barrier) -> None:
     with agentmem.open(path, agent=agent) as store:
         for way in WAYS:
             start_line.wait()  # so that all begin at once
