@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import time
 import warnings
 from collections.abc import Iterator
 from typing import Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.commit import Committer
+from agentmem.contention import Lane
 from agentmem.engines.base import Change, CommitRow, ConflictRow, Engine, EntryRow, Place, Range
 from agentmem.errors import (
     BlindWriteWarning,
@@ -35,8 +34,6 @@ __all__ = ["Core"]
 
 _PAGE: Final = 1_000
 _MAX_CONFLICTS: Final = 100
-_FIRST_BACKOFF_S: Final = 0.000_2
-_LONGEST_BACKOFF_S: Final = 0.1
 
 
 class Core:
@@ -48,6 +45,7 @@ class Core:
         registry: the merge hooks of this process.
         limits: what this process may write.
         blind_writes: ``warn``, ``allow`` or ``forbid``.
+        lane: where attempts after a conflict wait for each other.
     """
 
     def __init__(
@@ -63,6 +61,7 @@ class Core:
         self.limits = limits
         self.blind_writes = blind_writes
         self.closed = False
+        self.lane = Lane(engine)
         self._committer = Committer(engine, clock, self.registry, limits)
 
     def close(self) -> None:
@@ -181,14 +180,6 @@ class Core:
         """Whether the commit took effect; decided for good by an empty write first."""
         self.change(Change("fence"), root_scope(self.limits, None))
         return self.engine.attempt(error.attempt, error.revision) is not None
-
-    def back_off(self, attempt: int, until: float | None = None) -> None:
-        """Sleeps, the longer the more attempts have failed, at random."""
-        longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0**attempt)
-        pause = random.uniform(0, longest)  # noqa: S311  # spreads retries, guards nothing
-        if until is not None:
-            pause = min(pause, max(0.0, until - time.monotonic()))
-        time.sleep(pause)
 
     # Reading.
 

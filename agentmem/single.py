@@ -146,19 +146,19 @@ class Single:
         if known is not None:
             return self._replay(known, fingerprint)
         earlier: list[ConflictRow] = []
-        for attempt in range(_UPDATE_ATTEMPTS):
-            request = self._updated(place, function, start, ttl_us)
-            request.fingerprint = fingerprint
-            request.earlier = earlier
-            last = attempt == _UPDATE_ATTEMPTS - 1
-            request.record = last
+        for attempt in range(1, _UPDATE_ATTEMPTS + 1):
+            last = attempt == _UPDATE_ATTEMPTS
             try:
-                rows = self._rows(request, self._core.run(request, self._scope))
+                with self._core.lane.attempt(attempt):
+                    request = self._updated(place, function, start, ttl_us)
+                    request.fingerprint = fingerprint
+                    request.earlier = earlier
+                    request.record = last
+                    rows = self._rows(request, self._core.run(request, self._scope))
             except ConflictError as error:
                 if last:
                     raise
                 earlier += [self._retried(conflict) for conflict in error.conflicts]
-                self._core.back_off(attempt)
             else:
                 return entry_of(rows[0], self._scope) if rows else None
         raise AgentMemError("unreachable: the last attempt returns or raises")

@@ -80,13 +80,13 @@ class _Run:
         """Tries until it commits, the attempts are used up, or the time is over."""
         for attempt in range(1, attempts + 1):
             try:
-                commit = self._attempt()
+                with self._core.lane.attempt(attempt, until):
+                    commit = self._attempt()
             except ConflictError as error:
                 over = until is not None and time.monotonic() >= until
                 self._note(error, final=attempt == attempts or over)
                 if attempt == attempts or over:
                     raise self._exhausted(error, attempt) from error
-                self._core.back_off(attempt, until)
             else:
                 return commit.result
         raise AssertionError("the last attempt returns or raises")

@@ -14,6 +14,7 @@ values are canonical JSON text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -327,6 +328,17 @@ class Engine(Protocol):
 
     def session(self) -> WriteSession:
         """A new write session."""
+
+    def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
+        """Around an attempt after a conflict: alone of all processes, if that can soon be had.
+
+        A hint that keeps rivals apart; it guards nothing. Gives whether it was had within
+        ``timeout_s``. ``urgent`` asks newcomers to hold back for a moment. One thread of the
+        process asks for it at a time.
+        """
+
+    def make_way(self) -> None:
+        """Before a first attempt: holds back, for a moment, if an urgent one asks for it."""
 
     def position(self) -> Position:
         """The end of the log."""

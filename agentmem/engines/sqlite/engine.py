@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
 from agentmem.clock import MicrosecondClock
@@ -25,6 +26,7 @@ from agentmem.engines.base import (
 from agentmem.engines.sqlite import files, reads
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
+from agentmem.engines.sqlite.lane import SqliteLane
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.engines.sqlite.migrate import migrate
 from agentmem.engines.sqlite.session import SqliteSession
@@ -71,8 +73,14 @@ class SqliteEngine:
         files.create_private(self._path)
         self._connections = Connections(self._path, durability)
         self._lock = FairLock(self._path)
+        self._lane = SqliteLane(self._path)
         self._close = weakref.finalize(
-            self, _close, self._connections, self._lock, self._folder, os.getpid()
+            self,
+            _close,
+            self._connections,
+            (self._lock, self._lane),
+            self._folder,
+            os.getpid(),
         )
         try:
             migrate(self._connections, self._lock, clock, lock_timeout_ms)
@@ -100,6 +108,12 @@ class SqliteEngine:
 
     def session(self) -> SqliteSession:
         return SqliteSession(self._connections, self._lock)
+
+    def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
+        return self._lane.alone(timeout_s, urgent=urgent)
+
+    def make_way(self) -> None:
+        self._lane.make_way()
 
     def position(self) -> Position:
         return self._read(reads.position)
@@ -196,8 +210,14 @@ def _size(path: str) -> int:
         return 0
 
 
-def _close(connections: Connections, lock: FairLock, folder: str | None, pid: int) -> None:
+def _close(
+    connections: Connections,
+    locks: tuple[FairLock, SqliteLane],
+    folder: str | None,
+    pid: int,
+) -> None:
     connections.close()
-    lock.close()
+    for lock in locks:
+        lock.close()
     if folder is not None and os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)

@@ -35,7 +35,7 @@ from typing import Final
 
 from agentmem.errors import StoreBusyError
 
-__all__ = ["FairLock"]
+__all__ = ["FairLock", "open_lock_file", "poll"]
 
 _MODE: Final = 0o600
 _POLL_S: Final = 0.000_05
@@ -51,8 +51,8 @@ class FairLock:
 
     def __init__(self, database_path: str) -> None:
         self._path = database_path
-        self._turn = _open(database_path + "-turn")
-        self._lock = _open(database_path + "-lock")
+        self._turn = open_lock_file(database_path + "-turn")
+        self._lock = open_lock_file(database_path + "-lock")
         self._asking = self._held = False
         _open_locks.add(self)
 
@@ -78,24 +78,13 @@ class FairLock:
         self._asking = False
 
     def _take(self, descriptor: int, started: float, deadline: float) -> None:
-        # flock has no timeout, and a blocking one could wait for a stopped process for ever;
-        # so it is polled, by few: one process polls the lock, the others the waiting room.
-        polls = 0
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                now = time.monotonic()
-                if now >= deadline:
-                    waited_ms = round((now - started) * 1_000)
-                    raise StoreBusyError(
-                        f"another process held the lock of {self._path} for {waited_ms} ms; "
-                        "run it again, or look for a stopped process",
-                        waited_ms=waited_ms,
-                    ) from None
-            polls += 1
-            time.sleep(_POLL_S if polls < _FAST_POLLS else _SLOW_POLL_S)
+        if not poll(descriptor, deadline):
+            waited_ms = round((time.monotonic() - started) * 1_000)
+            raise StoreBusyError(
+                f"another process held the lock of {self._path} for {waited_ms} ms; "
+                "run it again, or look for a stopped process",
+                waited_ms=waited_ms,
+            )
 
     def release(self) -> None:
         """Lets go of whatever is held, even if an asynchronous exception struck `acquire`."""
@@ -116,7 +105,27 @@ class FairLock:
         self._turn = self._lock = -1
 
 
-def _open(path: str) -> int:
+def poll(descriptor: int, deadline: float) -> bool:
+    """Takes a lock unless the deadline passes first.
+
+    flock has no timeout, and a blocking one could wait for a stopped process for ever, so it is
+    polled; by few at a time: one process polls the lock, the others the waiting room.
+    """
+    polls = 0
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        else:
+            return True
+        polls += 1
+        time.sleep(_POLL_S if polls < _FAST_POLLS else _SLOW_POLL_S)
+
+
+def open_lock_file(path: str) -> int:
+    """The descriptor of a lock file, made if it is not there; not inherited by programs."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
 
 

@@ -269,9 +269,7 @@ def scan(connection: Executes, within: Range, revision: int, limit: int) -> list
     return [EntryRow._make(row[1:]) for row in rows]
 
 
-def namespaces(
-    connection: Executes, within: Range, revision: int, instant: int
-) -> list[str]:
+def namespaces(connection: Executes, within: Range, revision: int, instant: int) -> list[str]:
     """See `Engine.namespaces`."""
     start, end = bounds(within.namespace)
     bound = {"revision": revision, "instant": instant, "start": start, "end": end}
@@ -303,9 +301,7 @@ def revision_at(connection: Executes, instant: int) -> int:
     return low
 
 
-def history(
-    connection: Executes, place: Place, below: int | None, limit: int
-) -> list[EntryRow]:
+def history(connection: Executes, place: Place, below: int | None, limit: int) -> list[EntryRow]:
     """See `Engine.history`."""
     bound = {"namespace": place[0], "key": place[1], "below": below, "limit": limit}
     return [EntryRow._make(row) for row in connection.execute(HISTORY, bound).fetchall()]
@@ -329,9 +325,7 @@ def commit_entries(connection: Executes, rows: Iterable[CommitRow]) -> list[Entr
     return [EntryRow._make(each) for each in found]
 
 
-def one_commit(
-    connection: Executes, statement: str, bound: tuple[Any, ...]
-) -> CommitRow | None:
+def one_commit(connection: Executes, statement: str, bound: tuple[Any, ...]) -> CommitRow | None:
     """The commit that a statement finds."""
     row = connection.execute(statement, bound).fetchone()
     return CommitRow._make(row) if row is not None else None
@@ -361,9 +355,7 @@ def strategies(connection: Executes) -> list[StrategyRow]:
     return [StrategyRow._make(row) for row in connection.execute(STRATEGIES).fetchall()]
 
 
-def chain(
-    connection: Executes, after: int, limit: int
-) -> list[tuple[CommitRow, list[NewEntry]]]:
+def chain(connection: Executes, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
     """See `Engine.chain`."""
     found = []
     for row in commits(connection, after, None, limit, newest_first=False):
