@@ -36,7 +36,6 @@ from agentmem.judge import Judge
 from agentmem.limits import Limits
 from agentmem.merge.registry import MergeRegistry
 from agentmem.model import display_key
-from agentmem.namespaces import decode
 from agentmem.request import Request
 
 __all__ = ["Committer"]
@@ -214,9 +213,13 @@ class Committer:
         if session is None or batch.phase in (_Phase.NEW, _Phase.SETTLED):
             return
         if batch.phase is _Phase.COMMITTING:
-            attempts = [each.request.attempt for each in batch.tickets if each.request.receipt]
+            attempts = [
+                (each.request.attempt, each.request.receipt.revision)
+                for each in batch.tickets
+                if each.request.receipt is not None and each.request.receipt.revision is not None
+            ]
             try:
-                took_effect = any(session.was_committed(attempt) for attempt in attempts)
+                took_effect = any(session.was_committed(*each) for each in attempts)
             except Exception as error:  # noqa: BLE001  # reported to every caller of the batch
                 cause = error
                 self._finish(batch, lambda request: _indeterminate(request, cause))
@@ -257,6 +260,7 @@ class Committer:
     def _requeue_alone(self, batch: _Batch) -> None:
         _log.warning("a batch of %d requests failed; each is tried alone", len(batch.tickets))
         with self._mutex:
+            batch.filled = False  # so that an interruption leaves no ticket in both places
             for ticket in reversed(batch.tickets):
                 ticket.alone = True
                 if ticket not in self._waiting:
@@ -314,7 +318,8 @@ class Committer:
 
 def _indeterminate(request: Request, cause: BaseException) -> IndeterminateCommitError:
     names = ", ".join(
-        repr(display_key(decode(namespace), key)) for namespace, key in list(request.writes)[:3]
+        repr(display_key(request.scope.relative(namespace), key))
+        for namespace, key in list(request.writes)[:3]
     )
     revision = request.receipt.revision if request.receipt is not None else None
     error = IndeterminateCommitError(

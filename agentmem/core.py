@@ -76,7 +76,7 @@ class Core:
 
     # Writing.
 
-    def run(self, request: Request, scope: Scope) -> Receipt:
+    def run(self, request: Request) -> Receipt:
         """Commits a request, merging as often as it takes.
 
         Raises:
@@ -91,20 +91,20 @@ class Core:
             if request.receipt is not None:
                 return request.receipt
             if request.stale is not None:
-                raise self.conflict_error(request.stale, scope)
+                raise self.conflict_error(request.stale, request.scope)
             for pending in request.merges or ():
-                self._merge(pending, scope)
+                self._merge(request, pending)
         items = [pending.item for pending in request.merges or ()]
         for item in items:
             item.reason = f"it moved {self.limits.max_merge_rounds} times while it was merged"
-        raise self.conflict_error(items, scope)
+        raise self.conflict_error(items, request.scope)
 
-    def _merge(self, pending: PendingMerge, scope: Scope) -> None:
+    def _merge(self, request: Request, pending: PendingMerge) -> None:
         """Runs a hook, outside of any lock, and puts its answer into the write."""
         item, match = pending.item, pending.match
         write = item.write
         assert write is not None, "only writes are merged"
-        conflict = conflict_of(item, scope)
+        conflict = conflict_of(item, request.scope)
         status = "merged"
         try:
             if match.strategy is not None:
@@ -118,7 +118,7 @@ class Core:
             write.merge = False
             return
         except Exception as error:
-            raise merge_error(item, match.name, error) from error
+            raise merge_error(request, item, match.name, error) from error
         write.merged = Merged(value, item.version, match.name, status)
 
     def conflict_error(self, stale: list[StaleItem], scope: Scope) -> ConflictError:
@@ -168,16 +168,20 @@ class Core:
 
     def record(self, records: list[ConflictRow], scope: Scope, agent: str | None) -> None:
         """Puts conflicts on record that no commit will carry."""
-        request = Request(scope.name, None, agent, 0, 0, earlier=records, pinned=False)
-        self.run(request, scope)
+        request = Request(scope, None, agent, 0, 0, earlier=records, pinned=False)
+        self.run(request)
 
     def change(self, change: Change, scope: Scope) -> int:
         """Applies a change to a table beside the log; returns the rows that it touched."""
-        self.run(Request(scope.name, None, None, 0, 0, pinned=False, change=change), scope)
+        self.run(Request(scope, None, None, 0, 0, pinned=False, change=change))
         return change.count
 
     def resolve(self, error: IndeterminateCommitError) -> bool:
         """Whether the commit took effect; decided for good by an empty write first."""
+        if not error.attempt:
+            raise InvalidValueError(
+                "that write makes no commit that could be looked for; look at its effect instead"
+            )
         self.change(Change("fence"), root_scope(self.limits, None))
         return self.engine.attempt(error.attempt, error.revision) is not None
 

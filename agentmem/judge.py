@@ -84,7 +84,7 @@ class Judge:
         heads = self._heads
         for request in requests:
             if request.op_id is not None:
-                wanted.append((request.scope, request.op_id))
+                wanted.append((request.scope.name, request.op_id))
             heads.update(dict.fromkeys(request.writes))
             if request.touches:
                 heads.update(dict.fromkeys(request.touches))
@@ -129,7 +129,7 @@ class Judge:
     def decide(self, request: Request) -> None:
         """Sets the request's verdict. A rejected request leaves no trace but its record."""
         if request.op_id is not None:
-            known = self._operations.get((request.scope, request.op_id))
+            known = self._operations.get((request.scope.name, request.op_id))
             if known is not None:
                 request.receipt = Receipt(known.revision, None, [], known=known)
                 return
@@ -159,13 +159,13 @@ class Judge:
             head = self.head(place)
             if write.create_only and visible_version(head, self.now):
                 raise AccessDeniedError(
-                    f"{_display(place)!r} is there, and access 'append' cannot replace it",
-                    namespace=decode(place[0]),
+                    f"{_display(request, place)!r} is there, and access 'append' cannot replace it",
+                    namespace=request.scope.relative(place[0]),
                     key=place[1],
                     access="write",
                 )
             if write.steps:
-                finals[place] = self._apply_steps(place, write, head)
+                finals[place] = self._apply_steps(request, place, write, head)
                 continue
             item = stale_write(request, place, write, self)
             if item is None:
@@ -187,11 +187,13 @@ class Judge:
             request.merges = pending
         return finals, stale, records
 
-    def _apply_steps(self, place: Place, write: Write, head: EntryRow | None) -> Outcome:
+    def _apply_steps(
+        self, request: Request, place: Place, write: Write, head: EntryRow | None
+    ) -> Outcome:
         version = visible_version(head, self.now)
         present = version and head is not None
         value = load(head.value or "null") if present and head else start_of(write.steps[0][0])
-        name = _display(place)
+        name = _display(request, place)
         for operation, operand in write.steps:
             value = apply_step(operation, operand, value, name)
         # A text given before would describe the value before, so it follows from the value now.
@@ -259,7 +261,7 @@ class Judge:
             item.reason = str(error)
             return None
         except Exception as error:
-            raise merge_error(item, match.name, error) from error
+            raise merge_error(request, item, match.name, error) from error
         value = None if outcome.value is DELETED else dump(outcome.value, self._limits)
         status = merge_status(outcome)
         records.append(self._record(request, item, status, match.name, write.value))
@@ -350,7 +352,7 @@ class Judge:
             self._changed[place] = None
         if request.op_id is not None:
             known = KnownOperation(revision, request.fingerprint)
-            self._operations[request.scope, request.op_id] = known
+            self._operations[request.scope.name, request.op_id] = known
         request.receipt = Receipt(revision, self.now, written, touched, blind_over)
 
     def _touches(self, request: Request) -> list[EntryRow]:
@@ -390,13 +392,13 @@ def merge_status(outcome: MergeOutcome) -> str:
     return "open" if outcome.parks else "merged"
 
 
-def merge_error(item: StaleItem, name: str, error: BaseException) -> MergeError:
+def merge_error(request: Request, item: StaleItem, name: str, error: BaseException) -> MergeError:
     """What the caller gets for a hook or strategy that raised; raise it ``from`` the error."""
     place = item.place
     return MergeError(
-        f"merge {name!r} of {_display(place)!r} raised {type(error).__name__}: {error}; "
+        f"merge {name!r} of {_display(request, place)!r} raised {type(error).__name__}: {error}; "
         "nothing was written",
-        namespace=decode(place[0]),
+        namespace=request.scope.relative(place[0]),
         key=place[1],
     )
 
@@ -407,8 +409,8 @@ def _blind_item(place: Place, write: Write, head: EntryRow | None) -> StaleItem:
     return item
 
 
-def _display(place: Place) -> str:
-    return display_key(decode(place[0]), place[1])
+def _display(request: Request, place: Place) -> str:
+    return display_key(request.scope.relative(place[0]), place[1])
 
 
 def check_writes(count: int, limits: Limits) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from agentmem.engines.base import Change, ConflictRow, EntryRow, KnownOperation, Place, Range
 from agentmem.filters import Filter
 from agentmem.merge.registry import Match
+from agentmem.scope import Scope
 
 __all__ = [
     "BLIND",
@@ -194,7 +195,8 @@ class Request:
     """One transaction on its way into the log.
 
     Attributes:
-        scope, op_id, agent, note, metadata: as in ``commits``.
+        scope: the view that asks.
+        op_id, agent, note, metadata: as in ``commits``.
         fingerprint: of the request; None: any request with the op_id is the same.
         base_revision, base_instant: the view that it read.
         reads: version seen of each place, 0 if absent.
@@ -212,7 +214,7 @@ class Request:
         attempt: 16 random bytes that the commit row carries; empty until it is judged.
     """
 
-    scope: str
+    scope: Scope
     op_id: str | None
     agent: str | None
     base_revision: int

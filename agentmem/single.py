@@ -52,7 +52,7 @@ class Single:
 
     def _request(self, operation: str, found: dict[Place, Write]) -> Request:
         request = Request(
-            self._scope.name,
+            self._scope,
             self._op_id,
             self._agent,
             0,
@@ -74,7 +74,7 @@ class Single:
         for place, write in found.items():
             self._prepare(place, write)
         request = self._request(operation, found)
-        rows = self._rows(request, self._core.run(request, self._scope))
+        rows = self._rows(request, self._core.run(request))
         return [entry_of(row, self._scope) for row in rows]
 
     def one(self, operation: str, place: Place, write: Write) -> Entry[Any] | None:
@@ -89,7 +89,7 @@ class Single:
         if self._op_id is not None:
             payload = [place[0], writes.payload_of(write)]
             request.fingerprint = writes.fingerprint("add", (), payload)
-        rows = self._rows(request, self._core.run(request, self._scope))
+        rows = self._rows(request, self._core.run(request))
         return entry_of(rows[0], self._scope) if rows else None
 
     def _prepare(self, place: Place, write: Write) -> None:
@@ -117,7 +117,7 @@ class Single:
         request.touches[place] = touch
         if self._op_id is not None:
             request.fingerprint = writes.fingerprint("touch", [place], [touch.ttl_us])
-        receipt = self._core.run(request, self._scope)
+        receipt = self._core.run(request)
         self._core.check_known(request, receipt, self._mismatch)
         if receipt.touched:
             return entry_of(receipt.touched[0], self._scope)
@@ -154,7 +154,7 @@ class Single:
                     request.fingerprint = fingerprint
                     request.earlier = earlier
                     request.record = last
-                    rows = self._rows(request, self._core.run(request, self._scope))
+                    rows = self._rows(request, self._core.run(request))
             except ConflictError as error:
                 if last:
                     raise

@@ -130,7 +130,7 @@ class Tail:
     def _commit(self, request: Request, first_entry_id: int, changes: int, digests: bytes) -> None:
         revision = self.revision
         before = (
-            revision, self.now, request.scope, request.op_id, request.agent, request.note,
+            revision, self.now, request.scope.name, request.op_id, request.agent, request.note,
             request.metadata, request.base_revision,
         )  # fmt: skip
         after = (first_entry_id, changes, request.accepted)

@@ -195,7 +195,7 @@ class Transaction(BufferedView):
                 return commit_from(self._request(result, earlier), NOTHING, self._scope)
             request = self._request(result, earlier)
             request.record = record
-            receipt = self._core.run(request, self._scope)
+            receipt = self._core.run(request)
             self._core.check_known(request, receipt, "error")
             self._status = _Status.COMMITTED
             if receipt.known is not None:
@@ -206,7 +206,7 @@ class Transaction(BufferedView):
         validates = self._isolation == "serializable" and bool(self._writes or self._touches)
         accepted = canonical(self._accepted).decode() if self._accepted else None
         return Request(
-            self._scope.name,
+            self._scope,
             self._op_id,
             self._agent,
             self.revision,

@@ -294,8 +294,13 @@ class WriteSession(Protocol):
             CommitUnknownError: an I/O or network error: it may or may not have been committed.
         """
 
-    def was_committed(self, attempt: bytes) -> bool:
-        """Whether ``commit`` took effect when an asynchronous exception hid its return."""
+    def was_committed(self, attempt: bytes, revision: int) -> bool:
+        """Whether ``commit`` took effect when an asynchronous exception hid its return.
+
+        Args:
+            attempt: of one of the commits appended.
+            revision: that it was to have.
+        """
 
     def rollback(self) -> None:
         """Ends the database transaction, if one is open, without effect."""
@@ -389,7 +394,7 @@ class Engine(Protocol):
         """The commit of an op_id; None may be out of date at once."""
 
     def attempt(self, attempt: bytes, revision: int) -> CommitRow | None:
-        """The commit that carries this attempt, looked for from the revision on."""
+        """The commit with this revision, if it carries this attempt."""
 
     def tags(self, scope: str) -> list[TagRow]:
         """The tags of a scope, by name."""

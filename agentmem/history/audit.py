@@ -112,9 +112,7 @@ class Audit:
         place = (row.namespace, row.key)
         self._scope.check(place, "write")
         who = agent if agent is not None else self._scope.agent
-        request = Request(
-            self._scope.name, f"resolve conflict {id}", who, 0, 0, note=note, pinned=False
-        )
+        request = Request(self._scope, f"resolve conflict {id}", who, 0, 0, note=note, pinned=False)
         request.change = Change("resolve_conflict", {"id": id, "note": note})
         if take != "theirs":
             value = row.ours if take == "ours" else dump(take, self._core.limits)
@@ -126,7 +124,7 @@ class Audit:
                 if value is None
                 else Write(_PUT, value, base=base, merge=False)
             )
-        receipt = self._core.run(request, self._scope)
+        receipt = self._core.run(request)
         return entry_of(receipt.rows[0], self._scope) if receipt.rows else None
 
     # Tags.

@@ -147,9 +147,7 @@ COMMITS_DOWN: Final = (
     _COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision DESC LIMIT ?"
 )
 COMMIT_OF_OPERATION: Final = _COMMITS + "WHERE c.scope = ? AND c.op_id = ?"
-COMMIT_OF_ATTEMPT: Final = (
-    _COMMITS + "WHERE c.revision >= ? AND c.attempt = ? ORDER BY c.revision LIMIT 1"
-)
+COMMIT_OF_ATTEMPT: Final = _COMMITS + "WHERE c.revision = ? AND c.attempt = ?"
 COMMIT_ENTRIES: Final = (
     """
 SELECT """

@@ -55,7 +55,7 @@ INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version,
     ours, agent, op_id, revision, detected_at, note)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_ATTEMPT: Final = "SELECT 1 FROM commits WHERE attempt = ? ORDER BY revision DESC LIMIT 1"
+_ATTEMPT: Final = "SELECT 1 FROM commits WHERE revision = ? AND attempt = ?"
 _CHANGES: Final = {
     "set_strategy": """
         INSERT INTO merge_strategies (position, pattern, spec)
@@ -205,10 +205,10 @@ class SqliteSession:
             # Everything else fails before the commit mark is written.
             raise translated(error, self._connections.path) from error
 
-    def was_committed(self, attempt: bytes) -> bool:
+    def was_committed(self, attempt: bytes, revision: int) -> bool:
         if self._connection is None or self._connection.in_transaction:
             return False
-        return bool(self._read(lambda c: c.execute(_ATTEMPT, (attempt,)).fetchone()))
+        return bool(self._read(lambda c: c.execute(_ATTEMPT, (revision, attempt)).fetchone()))
 
     def rollback(self) -> None:
         connection = self._connection
