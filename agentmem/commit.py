@@ -77,13 +77,29 @@ class _Ticket:
 class _Batch:
     """What one leader commits together."""
 
-    __slots__ = ("filled", "phase", "session", "tickets")
+    __slots__ = ("filled", "phase", "revision", "session", "tickets")
 
     def __init__(self) -> None:
         self.tickets: list[_Ticket] = []
         self.filled = False
         self.phase = _Phase.NEW
         self.session: WriteSession | None = None
+        self.revision = 0
+
+    def replays(self, request: Request) -> bool:
+        """Whether the request was answered from a commit that was there before the batch."""
+        known = request.receipt.known if request.receipt is not None else None
+        return known is not None and known.revision <= self.revision
+
+    def attempt_of(self, request: Request) -> bytes:
+        """The attempt that the request's fate hangs on: another's, if it replays that one."""
+        receipt = request.receipt
+        if receipt is None or receipt.known is None:
+            return request.attempt
+        others = (ticket.request for ticket in self.tickets)
+        made = (other for other in others if other.receipt and not other.receipt.known)
+        same = (other.attempt for other in made if other.receipt.revision == receipt.revision)  # type: ignore[union-attr]  # made: it has one
+        return next(same, request.attempt)
 
 
 class Committer:
@@ -222,7 +238,7 @@ class Committer:
                 took_effect = any(session.was_committed(*each) for each in attempts)
             except Exception as error:  # noqa: BLE001  # reported to every caller of the batch
                 cause = error
-                self._finish(batch, lambda request: _indeterminate(request, cause))
+                self._finish(batch, lambda request: _indeterminate(batch, request, cause))
                 return
             if took_effect:
                 self._finish(batch, None)
@@ -246,7 +262,7 @@ class Committer:
             self._commit(batch)
         except CommitUnknownError as error:
             cause = error
-            self._finish(batch, lambda request: _indeterminate(request, cause))
+            self._finish(batch, lambda request: _indeterminate(batch, request, cause))
         except Exception as error:  # noqa: BLE001  # reported to whose request it was
             failure = error
             self._abandon(batch)
@@ -271,6 +287,7 @@ class Committer:
         session = batch.session = self._engine.session()
         batch.phase = _Phase.OPEN
         position = session.enter(self._limits.lock_timeout_ms)
+        batch.revision = position.revision
         judge = Judge(session, position, self._clock(), self._registry, self._limits)
         requests = [ticket.request for ticket in batch.tickets]
         judge.prefetch(requests)
@@ -300,9 +317,10 @@ class Committer:
         if failure is not None:
             for ticket in batch.tickets:
                 request = ticket.request
-                if request.error is None and not request.stale and not request.merges:
+                if not (request.error or request.stale or request.merges) and not batch.replays(
+                    request
+                ):
                     request.error = failure(request)
-                    request.receipt = None
         batch.phase = _Phase.SETTLED
         if batch.session is not None:
             batch.session.release()
@@ -316,7 +334,9 @@ class Committer:
                 ticket.wake()
 
 
-def _indeterminate(request: Request, cause: BaseException) -> IndeterminateCommitError:
+def _indeterminate(
+    batch: _Batch, request: Request, cause: BaseException
+) -> IndeterminateCommitError:
     names = ", ".join(
         repr(display_key(request.scope.relative(namespace), key))
         for namespace, key in list(request.writes)[:3]
@@ -326,7 +346,7 @@ def _indeterminate(request: Request, cause: BaseException) -> IndeterminateCommi
         f"the disk failed while {names or 'a transaction'} was committed: it may or may not have "
         "been written; run it again with the same op_id, or ask store.outcome(error)",
         op_id=request.op_id,
-        attempt=request.attempt,
+        attempt=batch.attempt_of(request),
         revision=revision or 0,
     )
     error.__cause__ = cause

@@ -12,7 +12,6 @@ from agentmem.contention import Lane
 from agentmem.engines.base import Change, CommitRow, ConflictRow, Engine, EntryRow, Place, Range
 from agentmem.errors import (
     BlindWriteWarning,
-    ClosedError,
     ConflictError,
     IndeterminateCommitError,
     InvalidValueError,
@@ -60,19 +59,20 @@ class Core:
         self.registry = MergeRegistry()
         self.limits = limits
         self.blind_writes = blind_writes
-        self.closed = False
         self.lane = Lane(engine)
         self._committer = Committer(engine, clock, self.registry, limits)
 
     def close(self) -> None:
         """Closes the engine."""
-        self.closed = True
         self.engine.close()
 
     def check_open(self) -> None:
-        """Raises `ClosedError` after `close`."""
-        if self.closed:
-            raise ClosedError("the store was closed; open it again with agentmem.open()")
+        """Raises `ClosedError` after `close`, `ForkedStoreError` after a fork.
+
+        Called before any lock of this process is taken: in a forked child, a thread that held
+        one is gone, and would never let it go.
+        """
+        self.engine.check()
 
     # Writing.
 

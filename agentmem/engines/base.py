@@ -328,6 +328,9 @@ class Engine(Protocol):
     store_id: str
     """Random, made with the store, the same for ever."""
 
+    def check(self) -> None:
+        """Raises `ForkedStoreError` or `ClosedError` if the engine cannot be used."""
+
     def describe(self) -> dict[str, Any]:
         """For people: location, durability, versions. No secrets."""
 

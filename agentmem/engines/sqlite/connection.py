@@ -51,7 +51,7 @@ class Connections:
         holder: _Holder | None = getattr(self._local, "holder", None)
         if holder is not None and not self._closed and self._pid != 0:
             return holder.connection
-        self._check()
+        self.check()
         holder = _Holder(self._connect())
         with self._guard:
             if self._closed:
@@ -61,7 +61,8 @@ class Connections:
         self._local.holder = holder
         return holder.connection
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises unless the connections can be used: not closed, and not after a fork."""
         if self._pid != os.getpid():
             raise ForkedStoreError(
                 f"the store {self.path} was opened before this process was forked; "

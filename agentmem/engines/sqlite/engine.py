@@ -98,6 +98,9 @@ class SqliteEngine:
                 raise ClosedError(f"the store {self._path} was closed") from error
             raise translated(error, self._path) from error
 
+    def check(self) -> None:
+        self._connections.check()
+
     def describe(self) -> dict[str, Any]:
         return {
             "engine": self.name,
