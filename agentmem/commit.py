@@ -132,20 +132,23 @@ class Committer:
         """
         ticket = _Ticket(request)
         try:
-            interruption = self._drive(ticket)
+            interruption = self._drive(ticket, struck=False)
         except BaseException:
             # Struck between two turns of the loop, where nothing could catch it.
-            self._drive(ticket)
+            self._drive(ticket, struck=True)
             raise
         if interruption is not None:
-            raise interruption
+            try:
+                raise interruption
+            finally:
+                # Else it would hold this frame, and the frame it, until the collector comes.
+                del interruption
         if request.error is not None:
             raise request.error
 
-    def _drive(self, ticket: _Ticket) -> BaseException | None:
+    def _drive(self, ticket: _Ticket, *, struck: bool) -> BaseException | None:
         """Goes on until the ticket is settled and leads no more; returns what struck meanwhile."""
         interruption: BaseException | None = None
-        struck = False
         # The leader must not leave before it has handed over, whatever strikes it.
         while not ticket.settled or self._leader is ticket:
             try:
@@ -182,9 +185,10 @@ class Committer:
             self._batch = None
         self._batch = None
         with self._mutex:
-            self._leader = self._waiting[0] if self._waiting else None
-            if self._leader is not None:
-                self._leader.wake()
+            following = self._waiting[0] if self._waiting else None
+            if following is not None:
+                following.wake()  # first: whoever is leader must have been woken
+            self._leader = following
 
     def _fill(self, batch: _Batch) -> None:
         """Takes what waits. A batch that was filled before an interruption stays as it is."""
@@ -254,7 +258,7 @@ class Committer:
         tried alone, once: what is wrong with one of them touches no other.
         """
         if batch.phase is _Phase.SETTLED:
-            self._deliver(batch)
+            self._close(batch)
             return
         if not batch.tickets:
             return
@@ -322,12 +326,13 @@ class Committer:
                 ):
                     request.error = failure(request)
         batch.phase = _Phase.SETTLED
+        self._close(batch)
+
+    def _close(self, batch: _Batch) -> None:
+        """Gives back the lock, then wakes everybody."""
         if batch.session is not None:
             batch.session.release()
             batch.session = None
-        self._deliver(batch)
-
-    def _deliver(self, batch: _Batch) -> None:
         with self._mutex:
             for ticket in batch.tickets:
                 ticket.settled = True

@@ -27,7 +27,7 @@ else:
     except ImportError:
         import sqlite3 as driver
 
-__all__ = ["HAS_WAL_RESET_BUG", "driver", "translated"]
+__all__ = ["HAS_WAL_RESET_BUG", "driver", "is_busy", "is_io_error", "translated"]
 
 _FIRST_WITH_BUG: Final = (3, 7, 0)
 _LAST_WITH_BUG: Final = (3, 51, 2)
@@ -55,6 +55,11 @@ def primary_code(error: driver.Error) -> int:
 def is_io_error(error: driver.Error) -> bool:
     """Whether the operating system failed a read, write or sync."""
     return primary_code(error) == _IOERR
+
+
+def is_busy(error: driver.Error) -> bool:
+    """Whether a lock of SQLite's could not be had."""
+    return primary_code(error) == _BUSY
 
 
 def translated(error: driver.Error, path: str, *, waited_ms: int = 0) -> AgentMemError:

@@ -97,6 +97,11 @@ class SqliteEngine:
             if self._connections.closed:
                 raise ClosedError(f"the store {self._path} was closed") from error
             raise translated(error, self._path) from error
+        except BaseException:
+            # An asynchronous exception can leave a statement half read. Its snapshot would stay
+            # open, and every later read of this thread would see the past.
+            self._connections.discard()
+            raise
 
     def check(self) -> None:
         self._connections.check()

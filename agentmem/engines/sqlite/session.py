@@ -23,7 +23,13 @@ from agentmem.engines.base import (
 )
 from agentmem.engines.sqlite import reads
 from agentmem.engines.sqlite.connection import Connections
-from agentmem.engines.sqlite.driver import HAS_WAL_RESET_BUG, driver, is_io_error, translated
+from agentmem.engines.sqlite.driver import (
+    HAS_WAL_RESET_BUG,
+    driver,
+    is_busy,
+    is_io_error,
+    translated,
+)
 from agentmem.engines.sqlite.lock import FairLock
 
 __all__ = ["SqliteSession"]
@@ -91,17 +97,30 @@ class SqliteSession:
         self._cursor: driver.Cursor | None = None
 
     def enter(self, timeout_ms: int) -> Position:
-        connection = self._connection = self._connections.get()
-        # One cursor for all: making one costs a third of a short statement.
-        cursor = self._cursor = connection.cursor()
+        cursor = self._use(self._connections.get())
         self._lock.acquire(timeout_ms)
         try:
-            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except driver.Error as error:
+                if not is_busy(error):
+                    raise
+                # Perhaps an asynchronous exception has left a statement of this thread half
+                # read; SQLite then refuses at once. If not, a new connection waits again.
+                self._connections.discard()
+                cursor = self._use(self._connections.get())
+                cursor.execute("BEGIN IMMEDIATE")
             return reads.position(cursor)
         except driver.Error as error:
             self.rollback()
             self._lock.release()
             raise translated(error, self._connections.path, waited_ms=timeout_ms) from error
+
+    def _use(self, connection: driver.Connection) -> driver.Cursor:
+        self._connection = connection
+        # One cursor for all: making one costs a third of a short statement.
+        self._cursor = connection.cursor()
+        return self._cursor
 
     def _open(self) -> driver.Cursor:
         assert self._cursor is not None, "the session was not entered"
@@ -211,11 +230,13 @@ class SqliteSession:
         return bool(self._read(lambda c: c.execute(_ATTEMPT, (revision, attempt)).fetchone()))
 
     def rollback(self) -> None:
-        connection = self._connection
-        if connection is None or not connection.in_transaction:
+        connection, cursor = self._connection, self._cursor
+        if connection is None or cursor is None or not connection.in_transaction:
             return
         try:
-            connection.execute("ROLLBACK")
+            # By the session's own cursor, which ends its last statement first: a half read one
+            # would go on reading its snapshot after the rollback.
+            cursor.execute("ROLLBACK")
         except driver.Error:
             # The user's exception is on its way; a connection that cannot roll back is dropped,
             # which rolls back as surely.
