@@ -1,36 +1,43 @@
-"""The fair lock between processes: two advisory ``flock`` files beside the database.
+"""The fair lock between processes: an advisory ``flock``, and a line of tickets before it.
 
 ``flock`` alone is not fair: who lets go and asks again at once wins against those who sleep,
-because they must first wake up. So there are two locks, taken in turn::
+because they must first wake up. A second ``flock`` as waiting room is not enough: who of those
+outside it comes in next is chance. So whoever cannot have the lock at once draws a ticket, and
+waits until nobody with a smaller one is left::
 
-    waiting room ("-turn")       the lock ("-lock")
-    ----------------------       ------------------
-    A takes it
-                                 A takes it            A is next to nobody: it has both
-    A leaves it
-    B takes it                                         B is next
-                                 (A still holds it)
-    C waits for it
-                                 A lets go
-                                 B takes it            A, asking again, must queue behind C
-    B leaves it
+    the line ("-turn")                      the lock ("-lock")
+    -----------------------------------     ------------------
+                                            A takes it: nobody is in line
+    B finds it taken: ticket 17
+    C finds B in line: ticket 18
+                                            A lets go
+    A, asking again, finds C: ticket 19     B takes it
+    B gives up 17: C is first
 
-Who has just held the lock must enter the waiting room again, which another has meanwhile taken;
-so a writer is passed by at most one turn of each of the others. (The turnstile of Downey, The
-Little Book of Semaphores, section 4.2.5.)
+So a writer is passed by at most one turn of each of the others.
+
+A ticket is a locked byte of "-turn", the one at its number (an open-file-description lock; the
+byte itself need not exist); the file's first eight bytes hold the last number. Both are changed
+under a ``flock`` of the whole file, held for a few system calls. The line decides only who is
+next; exclusion rests on "-lock" alone, so a damaged number costs fairness for a moment, no more.
+Where the system has no such locks, "-turn" is a waiting room, less fair. (A turnstile: Downey,
+The Little Book of Semaphores, section 4.2.5.)
 
 The files are named from the database's real path and never unlinked: a process that had opened
-the old file would hold a lock that no one else sees. A lock dies with the process that holds
-it. In a forked child the descriptors are closed at once, else the child would hold the lock of
-a dead parent.
+the old file would hold a lock that no one else sees. Locks and tickets die with the process that
+holds them. In a forked child the descriptors are closed at once, else the child would hold the
+lock of a dead parent.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import time
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from agentmem.errors import StoreBusyError
@@ -41,6 +48,14 @@ _MODE: Final = 0o600
 _POLL_S: Final = 0.000_05
 _SLOW_POLL_S: Final = 0.001
 _FAST_POLLS: Final = 400
+
+_HAS_TICKETS: Final = hasattr(fcntl, "F_OFD_SETLK")  # Linux
+# C's ``struct flock``: type, whence, start, length (0 is up to the end), process.
+_FLOCK: Final = struct.Struct("@hhqqi4x")
+_NUMBER: Final = struct.Struct("<q")
+_FIRST_TICKET: Final = _NUMBER.size  # the bytes before it hold the last number
+_LAST_TICKET: Final = 2**62
+_ANY_TICKET: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _FIRST_TICKET, 0, 0)
 
 
 class FairLock:
@@ -62,33 +77,50 @@ class FairLock:
         Raises:
             StoreBusyError: it was not to be had in time.
         """
-        started = time.monotonic()
-        deadline = started + timeout_ms / 1_000
         # Noted before it is so: letting go of what is not held does no harm, and an
         # asynchronous exception can strike between any two lines.
-        self._asking = True
+        self._held = True
         try:
-            self._take(self._turn, started, deadline)
-            self._held = True
-            self._take(self._lock, started, deadline)
+            if _HAS_TICKETS and _nobody_waits(self._turn) and _try(self._lock):
+                return
+            self._wait(timeout_ms)
         except BaseException:
             self.release()
             raise
-        fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def _wait(self, timeout_ms: int) -> None:
+        started = time.monotonic()
+        deadline = started + timeout_ms / 1_000
+        self._asking = True
+        self._take(self._turn, started, deadline)
+        if _HAS_TICKETS:
+            ticket = _draw_ticket(self._turn)
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            if not _poll(lambda: _is_first(self._turn, ticket) and _try(self._lock), deadline):
+                raise self._busy(started)
+            _give_up_ticket(self._turn)
+        else:
+            self._take(self._lock, started, deadline)
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
         self._asking = False
 
     def _take(self, descriptor: int, started: float, deadline: float) -> None:
         if not poll(descriptor, deadline):
-            waited_ms = round((time.monotonic() - started) * 1_000)
-            raise StoreBusyError(
-                f"another process held the lock of {self._path} for {waited_ms} ms; "
-                "run it again, or look for a stopped process",
-                waited_ms=waited_ms,
-            )
+            raise self._busy(started)
+
+    def _busy(self, started: float) -> StoreBusyError:
+        waited_ms = round((time.monotonic() - started) * 1_000)
+        return StoreBusyError(
+            f"another process held the lock of {self._path} for {waited_ms} ms; "
+            "run it again, or look for a stopped process",
+            waited_ms=waited_ms,
+        )
 
     def release(self) -> None:
         """Lets go of whatever is held, even if an asynchronous exception struck `acquire`."""
         if self._asking:
+            if _HAS_TICKETS:
+                _give_up_ticket(self._turn)
             fcntl.flock(self._turn, fcntl.LOCK_UN)
             self._asking = False
         if self._held:
@@ -108,20 +140,60 @@ class FairLock:
 def poll(descriptor: int, deadline: float) -> bool:
     """Takes a lock unless the deadline passes first.
 
-    flock has no timeout, and a blocking one could wait for a stopped process for ever, so it is
-    polled; by few at a time: one process polls the lock, the others the waiting room.
+    Locks of files have no timeout, and a blocking one could wait for a stopped process for ever,
+    so they are polled.
     """
+    return _poll(lambda: _try(descriptor), deadline)
+
+
+def _poll(attempt: Callable[[], bool], deadline: float) -> bool:
     polls = 0
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-        else:
-            return True
+    while not attempt():
+        if time.monotonic() >= deadline:
+            return False
         polls += 1
         time.sleep(_POLL_S if polls < _FAST_POLLS else _SLOW_POLL_S)
+    return True
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _nobody_waits(turn: int) -> bool:
+    found = fcntl.fcntl(turn, fcntl.F_OFD_GETLK, _ANY_TICKET)
+    return bool(_FLOCK.unpack(found)[0] == fcntl.F_UNLCK)
+
+
+def _is_first(turn: int, ticket: int) -> bool:
+    """Whether nobody else has a smaller ticket."""
+    if ticket == _FIRST_TICKET:
+        return True
+    smaller = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _FIRST_TICKET, ticket - _FIRST_TICKET, 0)
+    found = _FLOCK.unpack(fcntl.fcntl(turn, fcntl.F_OFD_GETLK, smaller))
+    return bool(found[0] == fcntl.F_UNLCK)
+
+
+def _draw_ticket(turn: int) -> int:
+    """Locks the byte of the next number; the ``flock`` of the file is held."""
+    written = os.pread(turn, _NUMBER.size, 0)
+    last: int = _NUMBER.unpack(written)[0] if len(written) == _NUMBER.size else 0
+    ticket = last + 1 if _FIRST_TICKET <= last < _LAST_TICKET - 1 else _FIRST_TICKET
+    # On a full disk the number may stay as it was, and its byte be another's: then two share a
+    # place in the line, which costs fairness for a moment.
+    with suppress(OSError):
+        os.pwrite(turn, _NUMBER.pack(ticket), 0)
+        fcntl.fcntl(turn, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, ticket, 1, 0))
+    return ticket
+
+
+def _give_up_ticket(turn: int) -> None:
+    """Also if there is none."""
+    fcntl.fcntl(turn, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
 
 def open_lock_file(path: str) -> int:
