@@ -26,8 +26,7 @@ def add_one(store: agentmem.Store, way: str) -> None:
         def read_and_write(tx: agentmem.Transaction) -> None:
             tx[way] = tx[way] + 1 if way in tx else 1
 
-        # Twenty attempts, the default, can run out where eight processes collide all the time.
-        store.transact(read_and_write, attempts=1_000)
+        store.transact(read_and_write)
     elif way == "update":
         store.update(way, lambda count: count + 1, default=0)
     else:

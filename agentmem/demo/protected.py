@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import agentmem
 from agentmem.demo.channel import Channel
-from agentmem.demo.scenario import DRAFT_PARTS, Scenario, draft, section, start
+from agentmem.demo.scenario import DRAFT_PARTS, draft, section, start
 
 __all__ = ["WAYS", "Protected"]
 
@@ -22,10 +22,10 @@ class Protected:
         self.store = agentmem.open(path)
 
     @classmethod
-    def create(cls, path: str, scenario: Scenario) -> None:
+    def create(cls, path: str, seed: int) -> None:
         """Makes the store and fills it with what is known before the races."""
         memory = cls(path)
-        note = f"what is known before the races, seed {scenario.seed}"
+        note = f"what is known before the races, seed {seed}"
         with memory.store.transaction(agent="demo", op_id="demo:start", note=note) as tx:
             for (namespace, key), value in start().items():
                 tx.put(key, value, namespace=namespace)
@@ -121,9 +121,7 @@ def _document_merged(channel: Channel, memory: Protected, task: dict[str, Any]) 
     with store.transaction(
         agent=agent, op_id=f"{agent}:itinerary", note=f"section of {agent}"
     ) as tx:
-        tx.put(
-            "itinerary", _with_section(entry.value, agent), expected_version=entry.version
-        )
+        tx.put("itinerary", _with_section(entry.value, agent), expected_version=entry.version)
         merged = tx.commit().merged
     channel.step()
     return len(merged)

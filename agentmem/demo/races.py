@@ -19,13 +19,21 @@ class Way:
         side: `UNPROTECTED` or `AGENTMEM`.
         name: with the side, names the function that the processes run.
         key: the key or namespace that it works on.
-        how: what it does about the race, in words; may name ``{met}``, how often it was met.
+        means: what keeps the race from losing anything, or does not.
+        noticed: how often it did so, in words; names ``{noticed}``, or is empty.
     """
 
     side: str
     name: str
     key: str
-    how: str
+    means: str
+    noticed: str = ""
+
+    def how(self, noticed: int) -> str:
+        """What it did about the race, for the table."""
+        return ", ".join(
+            part for part in (self.means, self.noticed.format(noticed=noticed)) if part
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +42,15 @@ class Race:
 
     Attributes:
         name: how the JSON output names it.
-        title: what happens, in words; may name ``{agents}``, ``{writes}``, ``{tasks}``,
-            ``{calls}``, ``{answers}``, ``{kills}`` and ``{parts}``.
+        title: what it is called.
+        story: what happens, in words; may name the numbers of `Scenario.numbers`.
         lost: what is counted as lost.
         ways: first unprotected, then on agentmem.
     """
 
     name: str
     title: str
+    story: str
     lost: str
     ways: tuple[Way, ...]
 
@@ -49,68 +58,56 @@ class Race:
 RACES: Final = (
     Race(
         "counter",
-        "A shared counter: {agents} agents add 1, {writes} times each.",
-        "additions lost",
+        "a shared counter",
+        "{agents} agents add 1 to one number, {writes} times each.",
+        "additions to a counter",
         (
             Way(UNPROTECTED, "counter", "counter", "read, add, write"),
-            Way(
-                AGENTMEM,
-                "counter_by_version",
-                "counter",
-                "transact: {met} conflicts, each read again",
-            ),
-            Way(
-                AGENTMEM,
-                "counter_by_increment",
-                "counter_incremented",
-                "increment: reads nothing, never conflicts",
-            ),
+            Way(AGENTMEM, "counter_by_version", "counter", "transact", "{noticed} conflicts"),
+            Way(AGENTMEM, "counter_by_increment", "counter_incremented", "increment"),
         ),
     ),
     Race(
         "stale",
-        "A stale document: {agents} agents read one plan, then each writes it back with its own "
-        "section.",
-        "sections lost",
+        "a stale document",
+        "{agents} agents read one plan and think; then each writes the plan back, with its own "
+        "section in it.",
+        "sections of a plan",
         (
             Way(UNPROTECTED, "document", "plan", "read, think, write"),
-            Way(
-                AGENTMEM,
-                "document_by_version",
-                "plan",
-                "expected_version: {met} refused, repaired",
-            ),
-            Way(AGENTMEM, "document_merged", "itinerary", 'merge strategy "json": {met} merged'),
+            Way(AGENTMEM, "document_by_version", "plan", "expected_version", "{noticed} repairs"),
+            Way(AGENTMEM, "document_merged", "itinerary", "merge strategy", "{noticed} merges"),
         ),
     ),
     Race(
         "retry",
-        "A retried tool call: {calls} bookings; {answers} times the tool dies after the commit, "
-        "before it answers, and the agent calls again.",
+        "a retried tool call",
+        "{calls} bookings; {answers} times the tool commits and dies before it answers, so the "
+        "agent calls it again.",
         "bookings made twice",
         (
-            Way(UNPROTECTED, "book", "bookings", "one transaction a call"),
-            Way(AGENTMEM, "book", "bookings", "op_id: {met} repeats applied once"),
+            Way(UNPROTECTED, "book", "bookings", "one SQL transaction a call"),
+            Way(AGENTMEM, "book", "bookings", "op_id", "{noticed} repeats known"),
         ),
     ),
     Race(
         "claim",
-        "Many agents, one task: {agents} agents look at a task, see that it is open, and take it; "
-        "{tasks} tasks.",
-        "times a task was done again",
+        "one task, many takers",
+        "{tasks} tasks; each time {agents} agents see that the task is open, and take it.",
+        "tasks done again",
         (
             Way(UNPROTECTED, "claim", "tasks", "check, then claim"),
-            Way(AGENTMEM, "claim", "tasks", "expected_version: {met} came too late, and knew"),
+            Way(AGENTMEM, "claim", "tasks", "transaction", "{noticed} too late"),
         ),
     ),
     Race(
         "crash",
-        "A crash in the middle: SIGKILL, {kills} times, while an agent writes {parts} keys that "
-        "belong together.",
+        "a crash in the middle",
+        "SIGKILL, {kills} times, to an agent that writes {parts} keys that belong together.",
         "drafts left half-written",
         (
             Way(UNPROTECTED, "drafts", "drafts", "one write after another"),
-            Way(AGENTMEM, "drafts", "drafts", "transaction: all or nothing"),
+            Way(AGENTMEM, "drafts", "drafts", "transaction"),
         ),
     ),
 )

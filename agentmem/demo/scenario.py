@@ -14,7 +14,7 @@ __all__ = [
 MIN_AGENTS: Final = 2
 MAX_AGENTS: Final = 32
 MAX_WRITES: Final = 10_000
-CALLS: Final = 6
+CALLS: Final = range(1, 7)
 SEATS: Final = 12
 TASKS: Final = ("book-hotel", "check-visa", "compare-trains", "find-guide", "rent-bikes")
 DRAFT_PARTS: Final = ("budget", "notes", "route", "seats")
@@ -56,7 +56,7 @@ class Scenario:
         seed: of all that chance decides here; the operating system decides the rest.
         agents: names, one process each.
         writes: additions of each agent to each counter.
-        lost_answers: the calls of the tool, from 0 on, whose first answer is lost.
+        lost_answers: the calls of the tool whose first answer is lost.
         kills: one for each time that a writer is killed.
     """
 
@@ -78,7 +78,7 @@ class Scenario:
             seed,
             tuple(_name(index) for index in range(agents)),
             writes,
-            tuple(sorted(chance.sample(range(CALLS), _LOST_ANSWERS))),
+            tuple(sorted(chance.sample(CALLS, _LOST_ANSWERS))),
             tuple(kills),
         )
 
@@ -88,7 +88,7 @@ class Scenario:
         return {
             "agents": len(self.agents),
             "writes": self.writes,
-            "calls": CALLS,
+            "calls": len(CALLS),
             "answers": len(self.lost_answers),
             "tasks": len(TASKS),
             "kills": len(self.kills),

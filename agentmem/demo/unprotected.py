@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from agentmem.demo.channel import Channel
-from agentmem.demo.scenario import DRAFT_PARTS, Scenario, draft, section, start
+from agentmem.demo.scenario import DRAFT_PARTS, draft, section, start
 
 __all__ = ["WAYS", "Unprotected"]
 
@@ -37,7 +37,7 @@ class Unprotected:
         self._connection = sqlite3.connect(path, timeout=_TIMEOUT_S, isolation_level=None)
 
     @classmethod
-    def create(cls, path: str, scenario: Scenario) -> None:
+    def create(cls, path: str) -> None:
         """Makes the file and fills it with what is known before the races."""
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE))
         memory = cls(path)

@@ -167,6 +167,7 @@ def _run_console(block: Block, folder: Path, where: str) -> None:
     }
     # Wide, plain and without a terminal: as the output of a pipe.
     environment |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "TZ": "UTC"}
+    environment["PYTHONWARNINGS"] = "error"
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
         ["/bin/sh"],

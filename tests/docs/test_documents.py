@@ -61,7 +61,14 @@ def test_there_are_documents() -> None:
     assert len(DOCUMENTS) >= 7
 
 
-@every_document
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.parent.name == "examples" else ())
+        for path in DOCUMENTS
+    ],
+    ids=_name,
+)
 def test_document_does_what_it_shows(path: Path, tmp_path: Path) -> None:
     run(path, tmp_path)
 

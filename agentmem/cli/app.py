@@ -1,0 +1,74 @@
+"""The application: its global options, and the commands in the order of the help text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from agentmem import __version__
+from agentmem.cli import demo_command, entries, merging, store_commands, versions
+from agentmem.cli.call import Shared
+from agentmem.cli.failures import Commands, exit_codes
+from agentmem.cli.options import JsonOption, NamespaceOption, TimeoutOption
+
+__all__ = ["app"]
+
+# \b keeps a paragraph's lines as they are.
+_EPILOG: Final = f"""\
+\b
+Example:
+  agentmem init team.db && export AGENTMEM_STORE=team.db
+  agentmem put plan '{{"days": 3}}' && agentmem get plan && agentmem log
+
+\b
+Exit codes:
+{exit_codes()}
+"""
+
+app = typer.Typer(
+    cls=Commands,
+    help="A transactional shared-memory store for LLM agents.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help is quick, and a message is one line; rich shows results.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"agentmem {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def shared(
+    ctx: typer.Context,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="PATH", envvar="AGENTMEM_STORE", help="The store's file."),
+    ] = None,
+    json: JsonOption = False,
+    timeout_s: TimeoutOption = None,
+    namespace: NamespaceOption = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Keeps the options that stand before the command's name for the command."""
+    ctx.obj = Shared(store, json, timeout_s, namespace)
+
+
+store_commands.register_init(app)
+entries.register(app)
+versions.register(app)
+merging.register(app)
+store_commands.register(app)
+demo_command.register(app)

@@ -1,0 +1,189 @@
+"""What is told when a command fails: one line on standard error, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from agentmem.cli.output import is_terminal, printable
+from agentmem.errors import (
+    AgentMemError,
+    ConflictError,
+    IndeterminateCommitError,
+    InvalidValueError,
+    KeyMissingError,
+    OperationMismatchError,
+    RevisionError,
+    StorageError,
+    StoreBusyError,
+)
+
+__all__ = ["CommandError", "Commands", "ExitCode", "exit_codes", "note", "warnings_as_lines"]
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command."""
+
+    OK = 0
+    ABSENT = 1
+    USAGE = 2
+    CONFLICT = 3
+    BUSY = 4
+    STORAGE = 5
+    REFUSED = 6
+    UNKNOWN = 7
+    OTHER = 8
+    BUG = 70
+    INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
+
+
+_MEANINGS: Final = {
+    ExitCode.OK: "done",
+    ExitCode.ABSENT: "the key or version is absent",
+    ExitCode.USAGE: "wrong usage, or no store named",
+    ExitCode.CONFLICT: "conflict: the key has moved, or the op id was used otherwise",
+    ExitCode.BUSY: "the store is locked by another process",
+    ExitCode.STORAGE: "no store there, not to be read or written, or damaged",
+    ExitCode.REFUSED: "a value, key, revision, tag, strategy or limit is refused",
+    ExitCode.UNKNOWN: "the disk failed in the commit: it may have been written",
+    ExitCode.OTHER: "anything else: a merge that failed, a package missing",
+    ExitCode.BUG: "a bug in agentmem",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
+    ExitCode.OUTPUT_CLOSED: "nobody reads the output any more",
+}
+
+_CODES: Final[tuple[tuple[type[AgentMemError], ExitCode], ...]] = (
+    (KeyMissingError, ExitCode.ABSENT),
+    (ConflictError, ExitCode.CONFLICT),
+    (OperationMismatchError, ExitCode.CONFLICT),
+    (StoreBusyError, ExitCode.BUSY),
+    (StorageError, ExitCode.STORAGE),
+    (InvalidValueError, ExitCode.REFUSED),
+    (RevisionError, ExitCode.REFUSED),
+    (IndeterminateCommitError, ExitCode.UNKNOWN),
+)
+
+# The library gives advice in Python; here it is given in commands.
+_ADVICE: Final = (
+    (
+        "read again and retry, or use store.update or store.transact, which do",
+        "read it again (agentmem get --json), then give its version",
+    ),
+    (
+        'give each operation its own op_id, or on_mismatch="replay" for the first result',
+        "give each operation its own --op-id",
+    ),
+    (
+        "use store.update, or put(expected_version=...), or overwrite=True if you mean it",
+        "give --expected-version, or --overwrite if you mean it",
+    ),
+    (
+        "run it again with the same op_id, or ask store.outcome(error)",
+        "run it again with the same --op-id; if it had none, look at agentmem log first",
+    ),
+    (
+        "overwrite=True ignores versions; leave expected_version out",
+        "--overwrite ignores versions; leave --expected-version out",
+    ),
+    ("store.audit.conflicts('open') lists them", "agentmem conflicts --status open lists them"),
+    ("store.audit.tags() lists them", "agentmem tags lists them"),
+    ("store.history() lists those it has", "agentmem history lists those it has"),
+    (" by None was replaced", " was replaced"),
+)
+
+
+class CommandError(Exception):
+    """A command cannot go on. The message is one line for a person."""
+
+    def __init__(self, code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Commands(TyperGroup):
+    """The whole of the commands; turns whatever one of them raises into a line and a code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; see `click.Group.invoke`."""
+        with _told():
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                # Now, while a reader that has gone away can still be told from a success.
+                sys.stdout.flush()
+            return result
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        raise _ended(error.code, str(error)) from error
+    except AgentMemError as error:
+        raise _ended(_code_of(error), str(error)) from error
+    except BrokenPipeError as error:
+        _forget_output()
+        raise typer.Exit(ExitCode.OUTPUT_CLOSED) from error
+    except OSError as error:
+        _forget_output()
+        raise _ended(ExitCode.STORAGE, _described(error)) from error
+    except KeyboardInterrupt as error:
+        raise _ended(ExitCode.INTERRUPTED, "interrupted") from error
+
+
+def _code_of(error: AgentMemError) -> ExitCode:
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.OTHER)
+
+
+def _ended(code: ExitCode, message: str) -> typer.Exit:
+    note(message, failed=True)
+    return typer.Exit(code)
+
+
+def _described(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {what}" if error.filename else what
+
+
+def _forget_output() -> None:
+    """What is still in the buffer has nowhere to go; Python would try again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(message: str, *, failed: bool = False) -> None:
+    """Tells a person something: one line on standard error, whatever the message holds."""
+    for phrase, command in _ADVICE:
+        message = message.replace(phrase, command)
+    colour = typer.colors.RED if failed else typer.colors.YELLOW
+    name = typer.style("agentmem:", fg=colour) if is_terminal(sys.stderr) else "agentmem:"
+    typer.echo(f"{name} {printable(message)}", err=True)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Shows the library's warnings as notes, without the source line that Python would show."""
+
+    def show(message: Warning | str, *_where: object, **_more: object) -> None:
+        note(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+def exit_codes() -> str:
+    """The exit codes and their meanings, one a line, for the help text."""
+    return "\n".join(f"{code:>3}  {meaning}" for code, meaning in _MEANINGS.items())

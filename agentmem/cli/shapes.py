@@ -1,0 +1,126 @@
+"""The JSON documents that ``--json`` prints; `docs/cli.md` describes them for users."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from agentmem.history.diff import Difference
+from agentmem.history.verify import Report
+from agentmem.model import Commit, ConflictRecord, Entry, Tag
+
+__all__ = [
+    "commit_document",
+    "conflict_document",
+    "difference_document",
+    "entry_document",
+    "report_document",
+    "tag_document",
+]
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="microseconds")
+
+
+def entry_document(entry: Entry[Any]) -> dict[str, Any]:
+    """One version of one key."""
+    return {
+        "namespace": list(entry.namespace),
+        "key": entry.key,
+        "version": entry.version,
+        "revision": entry.revision,
+        "value": entry.value,
+        "deleted": entry.deleted,
+        "agent": entry.agent,
+        "op_id": entry.op_id,
+        "created_at": _time(entry.created_at),
+        "committed_at": _time(entry.committed_at),
+        "expires_at": _time(entry.expires_at),
+    }
+
+
+def commit_document(commit: Commit) -> dict[str, Any]:
+    """One commit with its changes."""
+    return {
+        "revision": commit.revision,
+        "committed_at": _time(commit.committed_at),
+        "agent": commit.agent,
+        "op_id": commit.op_id,
+        "note": commit.note,
+        "metadata": dict(commit.metadata),
+        "base_revision": commit.base_revision,
+        "changes": [
+            {
+                "namespace": list(change.namespace),
+                "key": change.key,
+                "version": change.version,
+                "base_version": change.base_version,
+                "operation": change.operation,
+                "merged": change.merged,
+            }
+            for change in commit.changes
+        ],
+        "accepted": [
+            {
+                "namespace": list(namespace),
+                "key": key,
+                "seen_version": seen,
+                "judged_version": judged,
+            }
+            for namespace, key, seen, judged in commit.accepted
+        ],
+        "result": commit.result,
+    }
+
+
+def difference_document(difference: Difference) -> dict[str, Any]:
+    """One path at which two versions differ."""
+    return {
+        "path": difference.path,
+        "kind": difference.kind,
+        "before": difference.before,
+        "after": difference.after,
+    }
+
+
+def conflict_document(record: ConflictRecord) -> dict[str, Any]:
+    """One conflict on record."""
+    return {
+        "id": record.id,
+        "namespace": list(record.namespace),
+        "key": record.key,
+        "status": record.status,
+        "strategy": record.strategy,
+        "kind": record.kind,
+        "base_version": record.base_version,
+        "theirs_version": record.theirs_version,
+        "ours": record.ours,
+        "agent": record.agent,
+        "op_id": record.op_id,
+        "revision": record.revision,
+        "detected_at": _time(record.detected_at),
+        "note": record.note,
+    }
+
+
+def tag_document(tag: Tag) -> dict[str, Any]:
+    """One tag."""
+    return {
+        "name": tag.name,
+        "revision": tag.revision,
+        "created_at": _time(tag.created_at),
+        "agent": tag.agent,
+        "note": tag.note,
+    }
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    """What a verification found."""
+    return {
+        "ok": report.ok,
+        "revision": report.revision,
+        "commits": report.commits,
+        "entries": report.entries,
+        "problems": list(report.problems),
+    }

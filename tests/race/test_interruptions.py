@@ -1,0 +1,166 @@
+"""Asynchronous exceptions in the thread that commits for others.
+
+The batch that is struck, in every test here::
+
+    holder              struck                first, second        late
+    commits, held
+                        waits                 wait
+    goes on
+                        leads; takes three
+                        enters the session                         waits
+        -- an exception somewhere from here --
+                        commits {struck, first, second}
+                        hands over
+                                                                   leads, commits
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import agentmem
+from agentmem.testing.held import Call, Held
+from agentmem.testing.interrupted import interrupt_process
+from agentmem.testing.strikes import Interruption, Strike, storm
+
+COMMIT_PATH = {"commit.py", "session.py", "lock.py", "connection.py"}
+MOST_PLACES = 2_000
+HANG_S = 20.0
+
+
+class TimeLimitError(Exception):
+    """An asynchronous exception that is no BaseException only: `signal.alarm` with TimeoutError."""
+
+
+class Scene:
+    """A store, another opened on the same file as another process would, and a struck batch."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = agentmem.open(path, durability="relaxed")
+        # Of its own descriptors, so that a lock left held keeps it out, as another process.
+        self.other = agentmem.open(
+            path, durability="relaxed", limits=agentmem.Limits(lock_timeout_ms=5_000)
+        )
+        self.held = Held(self.store)
+        self.numbers = itertools.count()
+
+    def close(self) -> None:
+        self.store.close()
+        self.other.close()
+
+    def play(self, strike: Strike, *, followers: int = 2, late: bool = True) -> None:
+        """One struck batch; asserts all that must hold, whatever was struck."""
+        key = f"counter-{next(self.numbers)}"
+        held, calls = self.held, {}
+
+        def call(name: str, around: Strike | None = None) -> Call[agentmem.Entry[int]]:
+            op_id = f"{key}:{name}" if name == "struck" else None
+            return held.call(lambda: self.store.increment(key, op_id=op_id), around)
+
+        def send_late(_session: object) -> None:
+            calls["late"] = call("late")
+
+        with held.back(key):
+            if late:
+                held.on_session.append(send_late)
+            calls["struck"] = call("struck", strike)
+            calls |= {f"follower {number}": call("follower") for number in range(followers)}
+        hanging = held.join(HANG_S)
+        held.on_session.clear()
+        assert not hanging, f"{len(hanging)} calls hang after a strike at {strike.struck}"
+        self._check(key, calls, strike)
+
+    def _check(self, key: str, calls: dict[str, Call[agentmem.Entry[int]]], strike: Strike) -> None:
+        where = f"after a strike at {strike.struck}"
+        struck = calls["struck"]
+        errors = {name: call.error for name, call in calls.items() if call is not struck}
+        assert not any(errors.values()), f"{where} another call got it: {errors}"
+        total = len(calls) + 1  # with the one that was held
+        before = self.other.get(key)
+        assert before is not None
+        # Struck and not committed, or struck and committed all the same: both are honest.
+        assert total - before.value in ({0} if struck.error is None else {0, 1}), where
+        retried = self.other.increment(key, op_id=f"{key}:struck")
+        assert retried.version <= total
+        after = self.other.get(key)
+        assert after is not None
+        assert after.value == after.version == total, f"{where}: {after.value}, not {total}"
+
+
+@pytest.fixture
+def scene(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Scene]:
+    caplog.set_level(logging.CRITICAL, "agentmem")
+    scene = Scene(tmp_path / "struck.db")
+    yield scene
+    scene.close()
+
+
+def strike_everywhere(
+    scene: Scene, error: type[BaseException], *, followers: int, late: bool
+) -> int:
+    """Strikes once at each place of the commit path; returns how many there are."""
+    for place in range(1, MOST_PLACES):
+        strike = Strike({place}, COMMIT_PATH, error)
+        scene.play(strike, followers=followers, late=late)
+        if not strike.struck:
+            return place - 1
+    raise AssertionError("the commit path never ends")
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("late", [False, True], ids=["nobody follows", "leadership is handed on"])
+@pytest.mark.parametrize("followers", [0, 2], ids=["a batch of one", "a batch of three"])
+def test_an_interruption_anywhere_in_the_leader_reaches_its_own_caller_alone(
+    scene: Scene, followers: int, late: bool
+) -> None:
+    places = strike_everywhere(scene, Interruption, followers=followers, late=late)
+    assert places > 100, "the places of the commit path are not found"
+    assert scene.other.admin.verify().problems == []
+
+
+@pytest.mark.stress
+def test_an_asynchronous_exception_of_any_class_reaches_its_own_caller_alone(scene: Scene) -> None:
+    places = strike_everywhere(scene, TimeLimitError, followers=2, late=True)
+    assert places > 100
+    assert scene.other.admin.verify().problems == []
+
+
+@pytest.mark.stress
+def test_a_second_interruption_during_recovery_does_no_more_harm(scene: Scene, seed: int) -> None:
+    choice = random.Random(seed)
+    twice = 0
+    for first in range(1, MOST_PLACES):
+        strike = Strike({first, first + choice.randint(1, 40)}, COMMIT_PATH)
+        scene.play(strike)
+        twice += len(strike.struck) == 2
+        if not strike.struck:
+            break
+    assert twice > 50, "hardly any recovery was struck"
+    assert scene.other.admin.verify().problems == []
+
+
+@pytest.mark.stress
+def test_a_storm_of_interruptions_leaves_no_deadlock_and_counts_each_call_once(
+    tmp_path: Path, seed: int
+) -> None:
+    with agentmem.open(tmp_path / "storm.db", durability="relaxed") as store:
+        report = storm(store, threads=8, commits=3_000, seed=seed)
+        assert report.problems == []
+        assert len(report.interrupted) > 100, "hardly any call was struck"
+        assert len(report.acknowledged) > 100, "hardly any call returned"
+
+
+@pytest.mark.stress
+def test_ctrl_c_in_a_main_thread_that_commits_with_others_counts_each_call_once(
+    tmp_path: Path,
+) -> None:
+    report = interrupt_process(str(tmp_path / "signal.db"), signal.SIGINT, threads=4, commits=400)
+    assert report.problems == []
+    assert len(report.interrupted) > 10, "hardly any call was interrupted"
