@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Final
 
+from agentmem.callers import caller_level
 from agentmem.clock import MicrosecondClock
 from agentmem.commit import Committer
 from agentmem.contention import Lane
@@ -163,7 +164,7 @@ class Core:
                 f"{name!r} version {version} by {agent!r} was replaced without being read; "
                 "use store.update, or put(expected_version=...), or overwrite=True if you mean it",
                 BlindWriteWarning,
-                stacklevel=4,
+                stacklevel=caller_level(),
             )
 
     def record(self, records: list[ConflictRow], scope: Scope, agent: str | None) -> None:
@@ -176,14 +177,14 @@ class Core:
         self.run(Request(scope, None, None, 0, 0, pinned=False, change=change))
         return change.count
 
-    def resolve(self, error: IndeterminateCommitError) -> bool:
-        """Whether the commit took effect; decided for good by an empty write first."""
+    def resolve(self, error: IndeterminateCommitError) -> CommitRow | None:
+        """The commit, if it took effect; decided for good by an empty write first."""
         if not error.attempt:
             raise InvalidValueError(
                 "that write makes no commit that could be looked for; look at its effect instead"
             )
         self.change(Change("fence"), root_scope(self.limits, None))
-        return self.engine.attempt(error.attempt, error.revision) is not None
+        return self.engine.attempt(error.attempt, error.revision)
 
     # Reading.
 

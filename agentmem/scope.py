@@ -156,6 +156,17 @@ class Scope:
             )
         return lambda place: self.level(place) > 0
 
+    def check_all(self, what: str) -> None:
+        """Raises `AccessDeniedError` unless everything in the scope may be written."""
+        if self.rules or self.access < _LEVELS["write"]:
+            raise AccessDeniedError(f"{what} needs write access to the whole view", access="write")
+
+    def check_any(self, what: str) -> None:
+        """Raises `AccessDeniedError` if nothing in the scope may be written."""
+        levels = [level for _pattern, level in self.rules] or [self.access]
+        if max(levels) < _LEVELS["append"]:
+            raise AccessDeniedError(f"{what} writes, and this view only reads", access="append")
+
     def check_whole(self, what: str) -> None:
         """Raises `AccessDeniedError` unless this is the whole store."""
         if not self.is_root:

@@ -146,7 +146,7 @@ class Store(View):
             namespace: None is the root.
             expected_version: the version that the value was made from; 0: the key must be
                 absent. Without it the put is blind: it replaces whatever is there, and warns
-                (`BlindWriteWarning`) if that is another agent's.
+                (`BlindWriteWarning`, after the commit) if that was another agent's.
             merge: if the version has moved, let the key's merge hook or strategy merge; False
                 is a strict compare-and-set.
             overwrite: replace whatever is there, without a warning.
@@ -502,9 +502,7 @@ class Store(View):
 
         Returns: the commit if it took effect; None if it did not, and never will.
         """
-        if not self._core.resolve(error):
-            return None
-        row = self._core.engine.attempt(error.attempt, error.revision)
+        row = self._core.resolve(error)
         return self._core.commit_by(row.revision, self._scope) if row is not None else None
 
     # Merging.
@@ -521,6 +519,7 @@ class Store(View):
         The hook gets a `Conflict` and returns the merged value or `agentmem.DELETE`, or raises
         `Unmergeable`. It runs outside of any lock, and again if the key moves meanwhile.
         """
+        self._scope.check_all("merge_hook")
         parsed = Pattern.parse(pattern, self._core.limits, self._scope.prefix)
 
         def register(hook: H) -> H:
@@ -543,7 +542,7 @@ class Store(View):
         """
         from agentmem.merge import strategy_from_spec
 
-        self._check_whole_access("set_merge")
+        self._scope.check_all("set_merge")
         parsed = Pattern.parse(pattern, self._core.limits, self._scope.prefix)
         if strategy is None:
             forgotten = self._core.change(
@@ -562,10 +561,6 @@ class Store(View):
         depth = len(self._scope.prefix)
         inside = [each for each in stored if each.pattern.parts[:depth] == self._scope.prefix]
         return [("/".join(each.pattern.parts[depth:]), each.strategy.spec) for each in inside]
-
-    def _check_whole_access(self, what: str) -> None:
-        if self._scope.rules or self._scope.access < root_scope(self._core.limits, None).access:
-            self._scope.check_whole(what)
 
     # Parts and tools.
 

@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 
 from agentmem.core import Core
 from agentmem.engines.base import ConflictRow
-from agentmem.errors import ConflictError, IndeterminateCommitError, InvalidValueError
+from agentmem.errors import (
+    AgentMemError,
+    ConflictError,
+    IndeterminateCommitError,
+    InvalidValueError,
+    StorageError,
+)
 from agentmem.model import Commit, Conflict
 from agentmem.scope import Scope
 from agentmem.transaction import Isolation, Transaction
@@ -56,6 +62,10 @@ def transact(
     return _Run(core, scope, function, begin, repair).run(attempts, until)  # type: ignore[no-any-return]  # JSON of T
 
 
+class _NotCommittedError(Exception):
+    """COMMIT failed, and it is certain by now that nothing was committed: try again."""
+
+
 class _Run:
     """One call of transact."""
 
@@ -87,6 +97,11 @@ class _Run:
                 self._note(error, final=attempt == attempts or over)
                 if attempt == attempts or over:
                     raise self._exhausted(error, attempt) from error
+            except _NotCommittedError as error:
+                if attempt == attempts:
+                    raise StorageError(
+                        f"the disk failed in {attempt} attempts; nothing was committed"
+                    ) from error.__cause__
             else:
                 return commit.result
         raise AssertionError("the last attempt returns or raises")
@@ -115,13 +130,15 @@ class _Run:
         try:
             return tx.finish(self._result, self._earlier)
         except IndeterminateCommitError as error:
-            # The op_id, or the attempt, tells for certain once the disk answers again.
-            if not self._core.resolve(error):
-                raise ConflictError(
-                    "the disk failed and nothing was committed; it is tried again"
-                ) from error
-            row = self._core.engine.attempt(error.attempt, error.revision)
-            assert row is not None, "resolve() has seen it"
+            tx.rollback()
+            self._tx = None
+            try:
+                row = self._core.resolve(error)
+            except AgentMemError:
+                # The disk still fails: the caller has to ask again, with this error.
+                raise error from error.__cause__
+            if row is None:
+                raise _NotCommittedError from error
             return self._core.commit_by(row.revision, self._scope)
         except ConflictError:
             if self._repair is None:

@@ -87,6 +87,8 @@ class Transaction(BufferedView):
             raise InvalidValueError(f"isolation is 'serializable' or 'snapshot', not {isolation!r}")
         fields = writes.commit_fields(scope, agent, op_id, note, metadata)
         agent, op_id, self._note, self._metadata = fields
+        if op_id is not None:
+            scope.check_any("a transaction with an op_id")
         position = core.engine.position()
         instant = max(core.clock(), position.committed_at)
         super().__init__(core, scope, position.revision, instant, agent, op_id)

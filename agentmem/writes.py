@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
+from agentmem.callers import caller_level
 from agentmem.core import Core
 from agentmem.engines.base import OPERATION_CODES, Place
 from agentmem.errors import InvalidValueError
@@ -179,7 +180,7 @@ def warn_slash(core: Core, place: Place) -> None:
                 f"the key {place[1]!r} lies in the root, so the merge pattern {pattern.text!r} "
                 f"does not apply to it; did you mean namespace={'/'.join(labels)!r}, key={key!r}?",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=caller_level(),
             )
             return
 

@@ -137,6 +137,7 @@ class Audit:
         Raises:
             RevisionError: `at` cannot be read.
         """
+        self._scope.check_any("tag")
         limits = self._core.limits
         checked = check_label_text(name, "tag", limits)
         if checked is None:
@@ -160,6 +161,7 @@ class Audit:
         Raises:
             RevisionError: there is no such tag.
         """
+        self._scope.check_any("untag")
         change = Change("unset_tag", {"scope": self._scope.name, "name": name})
         if not self._core.change(change, self._scope):
             raise RevisionError(f"there is no tag {name!r}")

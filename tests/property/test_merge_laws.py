@@ -55,14 +55,16 @@ def objects() -> SearchStrategy[dict[str, Any]]:
     )
 
 
-trees = st.recursive(
-    st.integers(0, 2),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3),
-    max_leaves=8,
-).filter(lambda value: isinstance(value, dict))
+def _members(inner: SearchStrategy[Any], *, min_size: int) -> SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(st.sampled_from("abc"), inner, min_size=min_size, max_size=3)
 
+
+# Large enough for two sides to change different places; most sides do change something.
+leaves = st.integers(0, 2)
+trees = _members(_members(_members(leaves, min_size=1) | leaves, min_size=1) | leaves, min_size=2)
 edits = st.lists(
-    st.tuples(st.text("abc", min_size=1, max_size=3), st.integers(0, 2) | st.just(DELETE)),
+    st.tuples(st.text("abc", min_size=1, max_size=3), st.integers(0, 4) | st.just(DELETE)),
+    min_size=1,
     max_size=3,
 )
 
