@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypedDict
 
 from agentmem import writes
 from agentmem.core import Core
@@ -17,10 +17,30 @@ from agentmem.scope import Scope
 from agentmem.values import dump, load
 from agentmem.views import missing
 
-__all__ = ["Single"]
+__all__ = ["CommitOptions", "Single"]
 
 _MISMATCH: Final = ("error", "replay")
 _UPDATE_ATTEMPTS: Final = 1_000
+
+
+class CommitOptions(TypedDict, total=False):
+    """Who and why: what every writing call of a store takes besides its own arguments.
+
+    Attributes:
+        agent: who writes; the agent of the store or scoped view if it is not given.
+        op_id: the operation id: the same op_id applies once, and a repeat returns the first
+            result. Make it, and keep it, before the call.
+        note: why, for the log.
+        metadata: a JSON object for the log.
+        on_mismatch: what if the op_id was used for another request: ``"error"`` (the default:
+            `OperationMismatchError`), or ``"replay"`` for the first result.
+    """
+
+    agent: str | None
+    op_id: str | None
+    note: str | None
+    metadata: Mapping[str, Any] | None
+    on_mismatch: str
 
 
 class Single:
@@ -32,10 +52,11 @@ class Single:
         self,
         core: Core,
         scope: Scope,
-        agent: str | None,
-        op_id: str | None,
-        note: str | None,
-        metadata: object,
+        *,
+        agent: str | None = None,
+        op_id: str | None = None,
+        note: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         on_mismatch: str = "error",
     ) -> None:
         if on_mismatch not in _MISMATCH:

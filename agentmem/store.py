@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agentmem import writes
 from agentmem.clock import Clock, as_microsecond_clock
 from agentmem.core import Core
 from agentmem.engines.base import Change, Place
@@ -18,17 +17,16 @@ from agentmem.history.audit import Audit
 from agentmem.history.log import history_of, log_of
 from agentmem.limits import Limits
 from agentmem.merge.registry import Hook
-from agentmem.model import MISSING, Commit, Entry
+from agentmem.model import Commit, Entry
 from agentmem.namespaces import Pattern
 from agentmem.records import entry_of
-from agentmem.request import BLIND, Write
 from agentmem.scope import root_scope
-from agentmem.single import Single
 from agentmem.snapshot import Snapshot, resolve_at
 from agentmem.stored import pattern_text, strategy_text
 from agentmem.transact import transact
 from agentmem.transaction import Isolation, Transaction
-from agentmem.views import PinnedView, Query, View
+from agentmem.views import PinnedView, Query
+from agentmem.writing import WritingView
 
 __all__ = ["Store"]
 
@@ -36,7 +34,7 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Hook)
 
 
-class Store(View):
+class Store(WritingView):
     """A shared memory, or a scoped part of it. Safe for use from many threads.
 
     Made by `agentmem.open` and `Store.scoped`. Reads show the present; use `snapshot` for
@@ -119,133 +117,7 @@ class Store(View):
         """
         return log_of(self._core, self._scope, namespace, agent, op_id, after, upto, limit)
 
-    # Writing.
-
-    def put(
-        self,
-        key: str,
-        value: object,
-        *,
-        namespace: object = None,
-        expected_version: int | None = None,
-        merge: bool = True,
-        overwrite: bool = False,
-        text: str | bool | None = None,
-        ttl_s: float | None = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any]:
-        """Sets a key, commits at once, and returns the new entry.
-
-        Args:
-            key: the key.
-            value: JSON, or a pydantic model, which is dumped.
-            namespace: None is the root.
-            expected_version: the version that the value was made from; 0: the key must be
-                absent. Without it the put is blind: it replaces whatever is there, and warns
-                (`BlindWriteWarning`, after the commit) if that was another agent's.
-            merge: if the version has moved, let the key's merge hook or strategy merge; False
-                is a strict compare-and-set.
-            overwrite: replace whatever is there, without a warning.
-            text: what search sees; None: the strings in the value; False: nothing.
-            ttl_s: seconds from the commit on after which the key is absent; None: never.
-            agent: who writes.
-            op_id: the same op_id applies once; a repeat returns the first entry.
-            note: why, for the log.
-            metadata: JSON object for the log.
-            on_mismatch: what if the op_id was used for another request: ``"error"``, or
-                ``"replay"`` for the first result.
-
-        Raises:
-            ConflictError: the key is not at `expected_version`, and nothing could merge.
-            InvalidValueError, LimitExceededError: an argument is not allowed.
-            OperationMismatchError: the op_id was used for another request.
-            IndeterminateCommitError: the disk failed during COMMIT.
-        """
-        base = writes.base_of(expected_version, overwrite=overwrite, otherwise=BLIND)
-        write = writes.put(
-            value, base=base, merge=merge, text=text, ttl_s=ttl_s, limits=self._core.limits
-        )
-        write.warn = not overwrite
-        place = self._writable(namespace, key, "append")
-        single = self._single(agent, op_id, note, metadata, on_mismatch)
-        return _written(single.one("put", place, write))
-
-    def put_many(
-        self,
-        items: object,
-        *,
-        namespace: object = None,
-        overwrite: bool = False,
-        ttl_s: float | None = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> List[Entry[Any]]:
-        """Sets many keys in one commit: a mapping of keys to values, or (key, value) pairs.
-
-        Returns: the entries, in order of their keys. Blind, as `put` without a version.
-        """
-        found: dict[Place, Write] = {}
-        for key, value in writes.pairs(items):
-            write = writes.put(
-                value, base=BLIND, merge=False, text=None, ttl_s=ttl_s, limits=self._core.limits
-            )
-            write.warn = not overwrite
-            found[self._writable(namespace, key, "append")] = write
-        if not found:
-            return []
-        return self._single(agent, op_id, note, metadata, on_mismatch).run("put_many", found)
-
-    def add(
-        self,
-        value: object,
-        *,
-        namespace: object = None,
-        text: str | bool | None = None,
-        ttl_s: float | None = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any]:
-        """Puts a value under a new key; keys sort in the order in which they were made."""
-        write = writes.put(
-            value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits
-        )
-        place = self._writable(namespace, writes.new_key(), "append")
-        single = self._single(agent, op_id, note, metadata, on_mismatch)
-        return _written(single.add(place, write))
-
-    def delete(
-        self,
-        key: str,
-        *,
-        namespace: object = None,
-        expected_version: int | None = None,
-        merge: bool = True,
-        overwrite: bool = False,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any] | None:
-        """Deletes a key. Returns the tombstone; None if the key was absent (nothing is written).
-
-        Arguments and errors as `put`.
-        """
-        base = writes.base_of(expected_version, overwrite=overwrite, otherwise=BLIND)
-        write = writes.deletion(base, merge=merge)
-        write.warn = not overwrite
-        place = self._writable(namespace, key, "write")
-        return self._single(agent, op_id, note, metadata, on_mismatch).one("delete", place, write)
+    # Transactions.
 
     def clear(
         self,
@@ -273,152 +145,6 @@ class Store(View):
             delete_all, agent=agent, op_id=op_id, note=note, metadata=metadata
         )
         return count
-
-    def touch(
-        self,
-        key: str,
-        ttl_s: float | None,
-        *,
-        namespace: object = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any]:
-        """Moves the expiry of a present key, without a new version; None: never expires.
-
-        Raises:
-            KeyMissingError: the key is absent.
-        """
-        moved = writes.touch(ttl_s)
-        place = self._writable(namespace, key, "write")
-        return self._single(agent, op_id, note, metadata, on_mismatch).touch(place, moved)
-
-    def increment(
-        self,
-        key: str,
-        by: float = 1,
-        *,
-        namespace: object = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any]:
-        """Adds to a number, atomically; an absent key starts at 0. Never conflicts."""
-        single = self._single(agent, op_id, note, metadata, on_mismatch)
-        return self._atomic(single, "increment", namespace, key, by, "write")
-
-    def append(
-        self,
-        key: str,
-        *items: object,
-        namespace: object = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any]:
-        """Appends items to a list, atomically; an absent key starts at []. Never conflicts."""
-        single = self._single(agent, op_id, note, metadata, on_mismatch)
-        return self._atomic(single, "append", namespace, key, items, "append")
-
-    def add_to_set(
-        self,
-        key: str,
-        *items: object,
-        namespace: object = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any]:
-        """Appends those items that the list does not hold, atomically. Never conflicts."""
-        single = self._single(agent, op_id, note, metadata, on_mismatch)
-        return self._atomic(single, "add_to_set", namespace, key, items, "append")
-
-    def patch(
-        self,
-        key: str,
-        merge_patch: object,
-        *,
-        namespace: object = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any]:
-        """Applies a JSON merge patch (RFC 7396), atomically; an absent key starts at {}."""
-        single = self._single(agent, op_id, note, metadata, on_mismatch)
-        return self._atomic(single, "patch", namespace, key, merge_patch, "write")
-
-    def update(
-        self,
-        key: str,
-        fn: Callable[[Any], Any],
-        *,
-        namespace: object = None,
-        default: object = MISSING,
-        ttl_s: float | None = None,
-        agent: str | None = None,
-        op_id: str | None = None,
-        note: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        on_mismatch: str = "error",
-    ) -> Entry[Any] | None:
-        """Reads a value, changes it by ``fn`` and writes it; never loses another's update.
-
-        Args:
-            fn: value -> new value, or `agentmem.DELETE`. Run again if the key moved meanwhile,
-                so it must have no effects of its own.
-            default: the value that `fn` gets if the key is absent.
-            ttl_s: as `put`; None leaves the expiry as it is.
-
-        Returns: the new entry; with a known op_id the first one, and `fn` is not run.
-
-        Raises:
-            KeyMissingError: the key is absent, and there is no default.
-        """
-        place = self._writable(namespace, key, "write")
-        ttl_us = writes.ttl_microseconds(ttl_s)
-        single = self._single(agent, op_id, note, metadata, on_mismatch)
-        return single.update(place, fn, default, ttl_us)
-
-    def _writable(self, namespace: object, key: object, needed: str) -> Place:
-        place = self._scope.place(namespace, key)
-        self._scope.check(place, needed)
-        return place
-
-    def _single(
-        self,
-        agent: str | None,
-        op_id: str | None,
-        note: str | None,
-        metadata: object,
-        on_mismatch: str,
-    ) -> Single:
-        return Single(self._core, self._scope, agent, op_id, note, metadata, on_mismatch)
-
-    def _atomic(
-        self,
-        single: Single,
-        operation: str,
-        namespace: object,
-        key: str,
-        operand: object,
-        needed: str,
-    ) -> Entry[Any]:
-        place = self._writable(namespace, key, needed)
-        return _written(
-            single.one(operation, place, writes.atomic(operation, operand, self._core.limits))
-        )
-
-    # Transactions.
 
     def transaction(
         self,
@@ -630,10 +356,3 @@ def open_store(
     scope = root_scope(limits, agent)
     engine = open_engine(target, durability, ticks, limits.lock_timeout_ms)
     return Store(Core(engine, ticks, limits, blind_writes), scope)
-
-
-def _written(entry: Entry[Any] | None) -> Entry[Any]:
-    if entry is None:
-        # Only the replay of an op_id can come here, of an entry that was compacted or purged.
-        raise InvalidValueError("the entry that this op_id wrote is no longer in the log")
-    return entry

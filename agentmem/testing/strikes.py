@@ -87,13 +87,15 @@ class Strike:
 
         def local(frame: FrameType, event: str, _argument: object) -> Any:
             nonlocal before
-            if event == "opcode":
+            if event == "exception":
+                # The call has not returned: its handler is entered without a look for others.
+                before = -1
+            elif event == "opcode":
                 now = code[frame.f_lasti]
-                if now != _BEGINNING and (
-                    before == _BEGINNING or before in _CALLS or now == _LOOPS
-                ):
-                    self._arrive(frame)
+                comes_in = before == _BEGINNING or before in _CALLS or now == _LOOPS
                 before = now
+                if comes_in and now != _BEGINNING:
+                    self._arrive(frame)
             return local
 
         return local

@@ -131,6 +131,19 @@ def judge(where: dict[str, Any], value: Any) -> bool:
     return all(verdicts)
 
 
+def confused(value: Any) -> Any:
+    """A value that equals this one where types are lax: True for 1, 1.0 for 1, at any depth."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, (int, float)):
+        return bool(value) if value in (0, 1) else float(value)
+    if isinstance(value, list):
+        return [confused(item) for item in value]
+    if isinstance(value, dict):
+        return {name: confused(item) for name, item in value.items()}
+    return value
+
+
 @st.composite
 def aimed(draw: st.DrawFn) -> tuple[dict[str, Any], str, Any]:
     """An object, a path to one of its parts, and an operand that often equals the part."""
@@ -144,7 +157,8 @@ def aimed(draw: st.DrawFn) -> tuple[dict[str, Any], str, Any]:
             break
         names.append(draw(st.sampled_from(possible)))
         found = items[names[-1]]
-    operand = draw(st.one_of(st.just(copy.deepcopy(found)), json_values(max_leaves=4)))
+    same = st.just(copy.deepcopy(found))
+    operand = draw(st.one_of(same, same.map(confused), json_values(max_leaves=4)))
     return value, ".".join(map(escape, names)), operand
 
 
@@ -225,6 +239,7 @@ def test_path_walks_into_objects_and_lists_only() -> None:
     values: list[Any] = [None, True, 3, 0.5, "text", [], {}]
     for value in values:
         assert not matches({"a.b": {"$exists": True}}, {"a": value})
+        assert not matches({"a.0": {"$exists": True}}, {"a": value})
     assert not matches({"a.b": 1}, {"a": [{"b": 1}]})
 
 
@@ -576,7 +591,12 @@ def test_and_and_or_obey_de_morgan(one: dict[str, Any], other: dict[str, Any], v
     assert matches({"$or": [{"$not": one}, {"$not": other}]}, value) is not (first and second)
 
 
-@given(left=numbers() | texts(), right=numbers() | texts())
+# U+FFFF and U+1F9E0 are the other way round in UTF-16; rare in texts, so they get their own.
+ORDERED: Final = numbers() | texts() | st.text("z\uffff\U0001f9e0", max_size=3)
+
+
+@settings(max_examples=300)
+@given(left=ORDERED, right=ORDERED)
 def test_order_is_that_of_exact_numbers_and_of_utf_8_bytes(left: Any, right: Any) -> None:
     for name in COMPARISONS:
         expected = judge_operator(left, name, right)
@@ -600,6 +620,8 @@ def test_filter_agrees_with_a_naive_evaluator_where_something_is_found(
     names += COMPARISONS if tagged(operand)[0] in ("number", "text") else ()
     where = {path: {data.draw(st.sampled_from(names)): operand}}
     assert matches(where, value) is judge(where, value)
+    missing = {f"{path}.missing": {"$in": [operand, None]}}
+    assert matches(missing, value) is judge(missing, value)
 
 
 def test_vocabulary_makes_filters_that_match_and_filters_that_do_not() -> None:
