@@ -48,6 +48,7 @@ from agentmem.errors import (
     UnsafeStorageError,
 )
 from agentmem.history.diff import Difference
+from agentmem.history.verify import Report
 from agentmem.limits import Limits
 from agentmem.merge import Unmergeable
 from agentmem.model import (
@@ -100,6 +101,7 @@ __all__ = [
     "MissingExtraError",
     "OperationMismatchError",
     "OutcomeUnknownError",
+    "Report",
     "RevisionError",
     "Snapshot",
     "Stale",

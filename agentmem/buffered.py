@@ -14,13 +14,13 @@ from agentmem.engines.base import EntryRow, Place, Range
 from agentmem.errors import AccessDeniedError
 from agentmem.judge import check_writes
 from agentmem.model import Entry, display_key
-from agentmem.namespaces import encode
+from agentmem.namespaces import Labels, encode
 from agentmem.operations import PUT, apply_step, start_of
 from agentmem.records import entry_of, text_of
 from agentmem.request import SNAPSHOT, Scan, Touch, Write
-from agentmem.scope import Scope
+from agentmem.scope import Scope, missing
 from agentmem.values import canonical, dump, load
-from agentmem.views import PinnedView, Query, missing
+from agentmem.views import PinnedView, Query
 
 __all__ = ["BufferedView"]
 
@@ -109,7 +109,6 @@ class BufferedView(PinnedView):
             own = self._own_in(query)
             found: List[Entry[Any]] = []
             seen: dict[Place, int] = {}
-            expiring: List[tuple[Place, int]] = []
             upto: Place | None = None
             labels = self._inside(query.labels)
             view = (self.revision, self._instant)
@@ -117,16 +116,22 @@ class BufferedView(PinnedView):
             for place, row, entry in self._merged(rows, own, query):
                 if row is not None:
                     seen[place] = row.version
-                    if row.expires_at is not None:
-                        expiring.append((place, row.expires_at))
                 if entry is not None:
                     found.append(entry)
                     if len(found) == query.limit:
                         upto = place
                         break
             if query.track:
-                self._note_scan(query, seen, expiring, upto)
+                self._note_scan(query, seen, upto)
             return found
+
+    # A transaction observes what it counts, and counts what it has written.
+
+    def _count(self, query: Query) -> int:
+        return len(self._scan(query))
+
+    def _namespaces(self, query: Query) -> Iterator[Labels]:
+        return (entry.namespace for entry in self._scan(query))
 
     def _own_in(self, query: Query) -> List[tuple[Place, Write]]:
         """The own writes in the range of a query, in order."""
@@ -136,7 +141,6 @@ class BufferedView(PinnedView):
             None,
             allowed,
             {},
-            [],
             presence=False,
             asked="",
         )
@@ -170,6 +174,9 @@ class BufferedView(PinnedView):
     def _matching(
         self, place: Place, write: Write, row: EntryRow | None, query: Query
     ) -> Entry[Any] | None:
+        if write.steps and query.track:
+            # What it shows builds on what is there, as for a get beside an atomic operation.
+            self._reads.setdefault(place, row.version if row is not None else 0)
         entry = self._pending(place, write, row)
         if entry is None or query.filter is None or query.filter.matches(entry.value):
             return entry
@@ -179,7 +186,6 @@ class BufferedView(PinnedView):
         self,
         query: Query,
         seen: dict[Place, int],
-        expiring: List[tuple[Place, int]],
         upto: Place | None,
     ) -> None:
         asked = {
@@ -193,7 +199,6 @@ class BufferedView(PinnedView):
                 query.filter,
                 self._scope.readable(query.labels),
                 seen,
-                expiring,
                 query.presence,
                 canonical(
                     {name: value for name, value in asked.items() if value is not None}
@@ -340,6 +345,8 @@ class BufferedView(PinnedView):
             self._check_live()
             if self._scope.is_append_only(place) and not write.steps:
                 self._create_only(place, write)
+            if not write.steps:
+                self._touches.pop(place, None)  # it sets an expiry of its own, or ends it
             earlier = self._writes.get(place)
             if earlier is None and len(self._writes) >= self._core.limits.max_writes:
                 check_writes(len(self._writes) + 1, self._core.limits)

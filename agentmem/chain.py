@@ -27,7 +27,7 @@ DIGEST_BYTES: Final = 32
 
 def entry_digest(
     salt: bytes,
-    identity: tuple[str, str, int, int, int, int | None, str | None, int | None],
+    identity: tuple[str, str, int, int, int, int | None, str | None, int | None, int],
     value: str | None,
     text: str | None,
 ) -> bytes:
@@ -35,7 +35,8 @@ def entry_digest(
 
     Args:
         salt: 16 random bytes.
-        identity: namespace, key, revision, version, operation, base_version, merged, ttl_us.
+        identity: namespace, key, revision, version, operation, base_version, merged, ttl_us,
+            created_at.
         value: JSON text, None for a tombstone.
         text: as stored.
     """
@@ -60,6 +61,7 @@ def digest_of(entry: NewEntry) -> bytes:
         entry.base_version,
         entry.merged,
         entry.ttl_us,
+        entry.created_at,
     )
     return entry_digest(entry.salt, identity, entry.value, entry.text)
 

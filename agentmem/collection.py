@@ -48,9 +48,9 @@ class Collection(Generic[M]):
         self._model = model
         self._namespace = namespace
         self._adapter: TypeAdapter[M] = TypeAdapter(model)
-        self._register()
 
-    def _register(self) -> None:
+    def register(self) -> None:
+        """Registers the merge strategies of the model's annotations, in this process."""
         from agentmem.merge import strategies_of
 
         if not (isinstance(self._model, type) and issubclass(self._model, BaseModel)):
@@ -150,7 +150,7 @@ class Collection(Generic[M]):
         entry = self._writer("update")(
             key, change, namespace=self._namespace, default=start, **options
         )
-        return self._typed(entry) if entry is not None else None
+        return None if entry is None or entry.deleted else self._typed(entry)
 
     def _update_in(
         self, view: BufferedView, key: str, change: Callable[[Any], Any], start: object
@@ -193,6 +193,8 @@ class Collection(Generic[M]):
             raise self._invalid(f"what is stored under {name!r}", error) from error
 
     def _typed(self, entry: Entry[Any]) -> Entry[M]:
+        if entry.deleted:
+            return entry
         return replace(entry, value=self._load(entry.value, entry.key))
 
     def _invalid(self, what: str, error: ValidationError) -> InvalidValueError:

@@ -115,7 +115,7 @@ class Core:
                 answer = match.merge(conflict)
             value = None if answer is DELETE else dump(answer, self.limits)
         except Unmergeable as error:
-            item.reason = str(error) or f"{match.name!r} could not merge it"
+            write.refused = str(error) or f"{match.name!r} could not merge it"
             write.merge = False
             return
         except Exception as error:
@@ -187,6 +187,16 @@ class Core:
         return self.engine.attempt(error.attempt, error.revision)
 
     # Reading.
+
+    def sees(self, row: EntryRow) -> bool:
+        """Whether a view of the present sees the row's key as present.
+
+        The present is never before the last commit, so a clock that was set back brings nothing
+        back; the last commit is looked up only for what can expire.
+        """
+        if row.expires_at is None:
+            return not row.deleted
+        return row.visible_at(max(self.clock(), self.engine.position().committed_at))
 
     def stored_strategies(self) -> list[StoredStrategy]:
         """The stored merge strategies, in order of registration."""

@@ -32,6 +32,7 @@ from agentmem.model import MISSING, display_key
 from agentmem.namespaces import decode
 from agentmem.operations import DELETE, PUT, apply_step, start_of
 from agentmem.request import BLIND, PendingMerge, Receipt, Request, StaleItem, Write
+from agentmem.scope import missing
 from agentmem.staleness import (
     base_version,
     stale_reads,
@@ -41,7 +42,7 @@ from agentmem.staleness import (
 )
 from agentmem.stored import parse_strategies
 from agentmem.tail import Outcome, Tail
-from agentmem.values import dump, load
+from agentmem.values import canonical, dump, load
 
 __all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides"]
 
@@ -115,9 +116,11 @@ class Judge:
             return head
         return self._session.entry_version(place, version)
 
-    def changed_since(self, revision: int, within: Range) -> Iterable[Place]:
+    def changed_since(
+        self, revision: int, within: Range, expired: tuple[int, int]
+    ) -> Iterable[Place]:
         """See `World.changed_since`; what the batch itself changed comes on top."""
-        places = dict.fromkeys(self._session.changed_since(revision, within))
+        places = dict.fromkeys(self._session.changed_since(revision, within, expired))
         missing = [place for place in places if place not in self._heads]
         found = self._session.heads(missing)
         for place in missing:
@@ -141,6 +144,8 @@ class Judge:
         finals, stale, records = self._final_writes(request)
         if request.merges is not None:
             return
+        if request.touches:
+            stale += self._touched_and_gone(request)
         if request.validate and (request.reads or request.scans):
             stale = self._with_stale_reads(request, stale, records)
         if stale:
@@ -172,7 +177,7 @@ class Judge:
                 if write.base == BLIND and request.forbid_blind and self._foreign(request, head):
                     stale.append(_blind_item(place, write, head))
                 final = Outcome(write.operation, write.value, write.text, None, None, write.ttl_us)
-                final.base = base_version(request, place, write, head)
+                final.base = base_version(write, head, self.now)
                 if write.keep and head is not None and head.visible_at(self.now):
                     self._keep(final, head)
                 finals[place] = final
@@ -198,8 +203,12 @@ class Judge:
             value = apply_step(operation, operand, value, name)
         # A text given before would describe the value before, so it follows from the value now.
         final = Outcome(write.operation, dump(value, self._limits), None, version)
-        if present and head:
+        if place in request.touches:
+            final.ttl_us = request.touches[place].ttl_us
+        elif present and head:
             self._keep(final, head)
+        if final.text is None and present and head and head.text == "":
+            final.text = ""
         return final
 
     def _keep(self, final: Outcome, head: EntryRow) -> None:
@@ -239,6 +248,7 @@ class Judge:
     ) -> Outcome | None:
         """What a hook or strategy makes of a stale write; None if it stays stale, for now."""
         if not (request.merge and write.merge):
+            item.reason = write.refused
             return None
         if item.seen_version and item.base is None:
             item.reason = f"version {item.seen_version}, which it started from, is not in the log"
@@ -327,7 +337,7 @@ class Judge:
         self, request: Request, finals: dict[Place, Outcome], records: list[ConflictRow]
     ) -> None:
         rows = self.rows
-        touched = self._touches(request) if request.touches else []
+        touched = self._touches(request, finals) if request.touches else []
         if request.change is not None:
             request.change.values.setdefault("revision", self._tail.revision + 1)
             rows.changes.append(request.change)
@@ -355,16 +365,32 @@ class Judge:
             self._operations[request.scope.name, request.op_id] = known
         request.receipt = Receipt(revision, self.now, written, touched, blind_over)
 
-    def _touches(self, request: Request) -> list[EntryRow]:
+    def _touched_and_gone(self, request: Request) -> list[StaleItem]:
+        gone = []
+        for place in request.touches:
+            head = self.head(place)
+            if visible_version(head, self.now):
+                continue
+            if not request.pinned:
+                raise missing(request.scope, place)
+            seen = request.reads.get(place, 0)
+            gone.append(StaleItem(place, "read", seen, 0, head, None))
+        return gone
+
+    def _touches(self, request: Request, finals: dict[Place, Outcome]) -> list[EntryRow]:
         touched = []
         for place, touch in request.touches.items():
             head = self.head(place)
-            if head is not None and visible_version(head, self.now):
-                expires_at = None if touch.ttl_us is None else self.now + touch.ttl_us
-                moved = head._replace(expires_at=expires_at)
-                self._heads[place] = moved
-                self.rows.touches.append((expires_at, head.id))
-                touched.append(moved)
+            if head is None or place in finals:  # an atomic operation has taken it over
+                continue
+            expires_at = None if touch.ttl_us is None else self.now + touch.ttl_us
+            moved = head._replace(expires_at=expires_at)
+            self._heads[place] = moved
+            self.rows.touches.append((expires_at, head.id))
+            touched.append(moved)
+            if request.op_id is not None and not request.pinned:
+                first = {"version": head.version, "expires_at": expires_at}
+                request.result = canonical(first).decode()
         return touched
 
     def _blind_over(self, request: Request) -> list[tuple[Place, int, str | None]]:

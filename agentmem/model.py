@@ -111,7 +111,7 @@ class Entry(_Html, Generic[V]):
             else f"version={self.version}, revision={self.revision}"
             + (", deleted" if self.deleted else "")
         )
-        return f"Entry({name!r}, {_short(self.value)}, {state})"
+        return f"Entry({name!r}, {short(self.value)}, {state})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class Stale(_Html):
         yield self.judged_version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ConflictRecord(_Html):
     """A conflict as the store keeps it, with how it was resolved.
 
@@ -286,6 +286,14 @@ class ConflictRecord(_Html):
     detected_at: datetime
     note: str | None = None
 
+    def __repr__(self) -> str:
+        by = f", strategy={self.strategy!r}" if self.strategy is not None else ""
+        return (
+            f"ConflictRecord({self.id}, {display_key(self.namespace, self.key)!r}, {self.kind}, "
+            f"{self.status}{by}, base_version={self.base_version}, "
+            f"theirs_version={self.theirs_version}, ours={short(self.ours)})"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Tag(_Html):
@@ -298,7 +306,8 @@ class Tag(_Html):
     note: str | None = field(default=None)
 
 
-def _short(value: object, width: int = 60) -> str:
+def short(value: object, width: int = 60) -> str:
+    """A repr that is cut where it is long."""
     text = repr(value)
     return text if len(text) <= width else text[: width - 1] + "…"
 

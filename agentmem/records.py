@@ -120,11 +120,13 @@ def commit_of(
         and (not scope.rules or scope.level((entry.namespace, entry.key)) > 0)
     ]
     changes = _changes(visible, scope)
+    # Operation ids and results of others stay outside of a scoped view.
+    own = row.scope == scope.name or scope.is_root
     return Commit(
         revision=row.revision,
         committed_at=to_datetime(row.committed_at),
         agent=row.agent,
-        op_id=row.op_id,
+        op_id=row.op_id if own else None,
         note=row.note,
         metadata=load(row.metadata) if row.metadata else {},
         base_revision=row.base_revision,
@@ -132,7 +134,7 @@ def commit_of(
         merged=_merged(changes),
         accepted=_accepted(row.accepted, scope),
         replayed=replayed,
-        result=load(row.result) if row.result is not None else None,
+        result=load(row.result) if row.result is not None and own else None,
     )
 
 

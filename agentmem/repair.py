@@ -38,9 +38,11 @@ class EngineWorld:
         """See `World.entry_version`."""
         return self._engine.entry_version(place, version)
 
-    def changed_since(self, revision: int, within: Range) -> Iterable[Place]:
+    def changed_since(
+        self, revision: int, within: Range, expired: tuple[int, int]
+    ) -> Iterable[Place]:
         """See `World.changed_since`; keys that changed after this revision do no harm."""
-        return self._engine.changed_since(revision, within)
+        return self._engine.changed_since(revision, within, expired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,10 @@ def accepted_places(accept: object, prefix: tuple[str, ...]) -> dict[Place, int]
 def rebase_scan(scan: Scan, places: Iterable[Place], world: EngineWorld) -> None:
     """Makes a scan's answer what it would be in the world, at these places."""
     moved = {place for place in places if scan.covers(place)}
-    scan.expiring = [each for each in scan.expiring if each[0] not in moved]
     for place in moved:
         row = world.head(place)
         version = scan.version_of(row, world.now, load)
-        if not version:
+        if version:
+            scan.found[place] = version
+        else:
             scan.found.pop(place, None)
-            continue
-        scan.found[place] = version
-        if row is not None and row.expires_at is not None:
-            scan.expiring.append((place, row.expires_at))

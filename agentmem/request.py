@@ -68,6 +68,7 @@ class Write:
         warn: tell if it replaces, blindly, another agent's version.
         steps: atomic operations, (code, operand) in order; empty for a put and a delete.
         merged: what a hook made of it.
+        refused: why a hook could not merge it.
     """
 
     operation: int
@@ -81,6 +82,7 @@ class Write:
     warn: bool = False
     steps: list[tuple[int, Any]] = field(default_factory=list)
     merged: Merged | None = None
+    refused: str | None = None
 
 
 @dataclass(slots=True)
@@ -103,7 +105,6 @@ class Scan:
         filter: what the values had to match.
         allowed: what the view may see; None: everything.
         found: version of each place returned.
-        expiring: (place, expires_at) of those that expire.
         presence: only which keys there are counts, not their versions.
         asked: JSON text of what was asked, for the record.
     """
@@ -112,7 +113,6 @@ class Scan:
     filter: Filter | None
     allowed: Callable[[Place], bool] | None
     found: dict[Place, int]
-    expiring: list[tuple[Place, int]]
     presence: bool
     asked: str
 

@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentmem.engines.base import Place
-from agentmem.errors import AccessDeniedError, InvalidValueError
+from agentmem.errors import (
+    AccessDeniedError,
+    InvalidValueError,
+    KeyMissingError,
+    LimitExceededError,
+)
 from agentmem.limits import Limits
 from agentmem.model import display_key, display_namespace
 from agentmem.namespaces import Labels, Pattern, check_key, decode, encode, parse_namespace
-from agentmem.values import canonical
+from agentmem.values import canonical, check_label_text
 
-__all__ = ["Scope", "root_scope"]
+__all__ = ["Scope", "missing", "root_scope"]
 
 _LEVELS: Final = {"read": 1, "append": 2, "write": 3}
 
@@ -58,8 +63,9 @@ class Scope:
             AccessDeniedError: this scope has rules, and cannot be narrowed by others.
         """
         labels = parse_namespace(namespace, self.limits)
-        prefix = self.prefix + labels
-        agent = agent if agent is not None else self.agent
+        prefix = self._whole(labels)
+        checked = check_label_text(agent, "agent", self.limits)
+        agent = self.agent if checked is None else checked
         if self.rules:
             if labels or not isinstance(access, str):
                 raise AccessDeniedError(
@@ -91,7 +97,18 @@ class Scope:
         """A namespace argument as absolute labels."""
         if namespace is None:
             return self.prefix
-        return self.prefix + parse_namespace(namespace, self.limits)
+        return self._whole(parse_namespace(namespace, self.limits))
+
+    def _whole(self, labels: Labels) -> Labels:
+        whole = self.prefix + labels
+        if len(whole) > self.limits.max_namespace_depth:
+            raise LimitExceededError(
+                f"{display_namespace(labels)!r} lies {len(whole)} labels below the root of the "
+                f"store; at most {self.limits.max_namespace_depth} are allowed",
+                limit=self.limits.max_namespace_depth,
+                actual=len(whole),
+            )
+        return whole
 
     def place(self, namespace: object, key: object) -> Place:
         """A namespace and key argument as a place."""
@@ -185,4 +202,15 @@ def _level(access: object) -> int:
 
 def root_scope(limits: Limits, agent: str | None) -> Scope:
     """The scope of the store itself."""
-    return Scope((), _LEVELS["write"], (), agent, "", limits)
+    checked = check_label_text(agent, "agent", limits)
+    return Scope((), _LEVELS["write"], (), checked, "", limits)
+
+
+def missing(scope: Scope, place: Place) -> KeyMissingError:
+    """The error for an absent key."""
+    labels = scope.relative(place[0])
+    return KeyMissingError(
+        f"{display_key(labels, place[1])!r} is absent: never written, deleted or expired",
+        namespace=labels,
+        key=place[1],
+    )

@@ -13,9 +13,8 @@ from agentmem.model import DELETE, MISSING, Conflict, Entry
 from agentmem.operations import PUT
 from agentmem.records import conflict_row_of, entry_of
 from agentmem.request import BLIND, Receipt, Request, Touch, Write
-from agentmem.scope import Scope
+from agentmem.scope import Scope, missing
 from agentmem.values import dump, load
-from agentmem.views import missing
 
 __all__ = ["CommitOptions", "Single"]
 
@@ -139,13 +138,15 @@ class Single:
         if self._op_id is not None:
             request.fingerprint = writes.fingerprint("touch", [place], [touch.ttl_us])
         receipt = self._core.run(request)
-        self._core.check_known(request, receipt, self._mismatch)
-        if receipt.touched:
+        if receipt.known is None:
             return entry_of(receipt.touched[0], self._scope)
-        row = self._core.engine.point(place, None).row
-        if receipt.known is None or row is None or not row.visible_at(self._core.clock()):
+        self._core.check_known(request, receipt, self._mismatch)
+        result = self._core.commit_row(receipt.known.revision).result
+        first = load(result) if result is not None else {}
+        row = self._core.engine.entry_version(place, first.get("version", 0))
+        if row is None:
             raise missing(self._scope, place)
-        return entry_of(row, self._scope)
+        return entry_of(row._replace(expires_at=first["expires_at"]), self._scope)
 
     def known(self) -> CommitRow | None:
         """The commit of the op_id, if it was used before."""
@@ -180,6 +181,10 @@ class Single:
                 if last:
                     raise
                 earlier += [self._retried(conflict) for conflict in error.conflicts]
+            except Exception:
+                if earlier:
+                    self._core.record(earlier, self._scope, self._agent)
+                raise
             else:
                 return entry_of(rows[0], self._scope) if rows else None
         raise AgentMemError("unreachable: the last attempt returns or raises")
@@ -206,7 +211,7 @@ class Single:
     ) -> Request:
         core = self._core
         row = core.engine.point(place, None).row
-        present = row is not None and row.visible_at(core.clock())
+        present = row is not None and core.sees(row)
         if present and row is not None:
             before, version = row.value, row.version
         elif start is not None:

@@ -47,8 +47,11 @@ class World(Protocol):
     def entry_version(self, place: Place, version: int) -> EntryRow | None:
         """The entry of the key with that version."""
 
-    def changed_since(self, revision: int, within: Range) -> Iterable[Place]:
-        """At least the keys in the range that have an entry above the revision."""
+    def changed_since(
+        self, revision: int, within: Range, expired: tuple[int, int]
+    ) -> Iterable[Place]:
+        """At least the keys in the range that have an entry above the revision, or one that
+        expires after the first and not after the second instant."""
 
 
 def visible_version(row: EntryRow | None, instant: int) -> int:
@@ -85,13 +88,9 @@ def stale_scans(request: Request, world: World) -> list[StaleItem]:
 
 
 def _candidates(request: Request, scan: Scan, world: World) -> list[Place]:
-    places = [
-        place
-        for place in world.changed_since(request.base_revision, scan.within)
-        if scan.covers(place)
-    ]
-    places += [place for place, expires_at in scan.expiring if expires_at <= world.now]
-    return places
+    expired = (request.base_instant, world.now)
+    changed = world.changed_since(request.base_revision, scan.within, expired)
+    return [place for place in changed if scan.covers(place)]
 
 
 def stale_write(request: Request, place: Place, write: Write, world: World) -> StaleItem | None:
@@ -116,13 +115,12 @@ def stale_write(request: Request, place: Place, write: Write, world: World) -> S
     return _write_item(place, write, seen, version, base if seen else None, head)
 
 
-def base_version(request: Request, place: Place, write: Write, head: EntryRow | None) -> int | None:
+def base_version(write: Write, head: EntryRow | None, now: int) -> int | None:
     """What the log says of the base of a put or delete that is not stale; None if blind."""
     if write.base == BLIND:
         return None
-    if write.base == SNAPSHOT:
-        return visible_version(head, request.base_instant)
-    return write.base
+    # Not stale: the base is what is visible now.
+    return visible_version(head, now)
 
 
 def _write_item(

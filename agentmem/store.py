@@ -50,7 +50,7 @@ class Store(WritingView):
         core = self._core
         core.check_open()
         row = core.engine.point(place, None).row
-        if row is None or not row.visible_at(core.clock()):
+        if row is None or not core.sees(row):
             return None
         return entry_of(row, self._scope)
 

@@ -113,7 +113,7 @@ class Tail:
         namespace, key = place
         operation, base, merged = outcome.operation, outcome.base, outcome.merged
         value, text, ttl_us = outcome.value, outcome.text, outcome.ttl_us
-        identity = (namespace, key, revision, version, operation, base, merged, ttl_us)
+        identity = (namespace, key, revision, version, operation, base, merged, ttl_us, created_at)
         digest = entry_digest(salt, identity, value, text)
         self.rows.entries.append(
             NewEntry(

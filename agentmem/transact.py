@@ -102,7 +102,12 @@ class _Run:
                     raise StorageError(
                         f"the disk failed in {attempt} attempts; nothing was committed"
                     ) from error.__cause__
+            except Exception:
+                self._record_earlier()
+                raise
             else:
+                if commit.revision is None or commit.replayed:
+                    self._record_earlier()
                 return commit.result
         raise AssertionError("the last attempt returns or raises")
 
@@ -157,6 +162,12 @@ class _Run:
         ]
         if final and self._earlier:
             self._core.record(self._earlier, self._scope, tx.agent)
+
+    def _record_earlier(self) -> None:
+        """Puts on record what no commit of this call will carry."""
+        earlier, self._earlier = self._earlier, []
+        if earlier:
+            self._core.record(earlier, self._scope, earlier[0].agent)
 
     def _exhausted(self, error: ConflictError, attempt: int) -> ConflictError:
         return ConflictError(

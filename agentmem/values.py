@@ -13,10 +13,19 @@ import orjson
 from agentmem.errors import InvalidValueError, LimitExceededError
 from agentmem.limits import Limits
 
-__all__ = ["canonical", "check_label_text", "check_metadata", "dump", "load", "search_text"]
+__all__ = [
+    "MAX_INT",
+    "canonical",
+    "check_label_text",
+    "check_metadata",
+    "check_number",
+    "dump",
+    "load",
+    "search_text",
+]
 
 _MIN_INT: Final = -(2**63)
-_MAX_INT: Final = 2**63 - 1
+MAX_INT: Final = 2**63 - 1
 _INFINITY: Final = float("inf")
 _ESCAPED_NUL: Final = b"\\u0000"
 _OPTIONS: Final = orjson.OPT_SORT_KEYS
@@ -41,7 +50,7 @@ def dump(value: object, limits: Limits, *, what: str = "value") -> str:
         if len(value) <= limits.max_value_bytes and "\x00" not in value:  # type: ignore[arg-type,operator]  # kind is str
             text = _dump_plain(value, limits, what)
             return _within(text, limits, what)
-    elif kind is bool or value is None or (kind is int and _MIN_INT <= value <= _MAX_INT):  # type: ignore[operator]  # kind is int
+    elif kind is bool or value is None or (kind is int and _MIN_INT <= value <= MAX_INT):  # type: ignore[operator]  # kind is int
         return orjson.dumps(value).decode()
     return _within(_dump_plain(_plain(value, limits, what), limits, what), limits, what)
 
@@ -77,7 +86,7 @@ def _plain(value: object, limits: Limits, what: str) -> Any:
                 raise _invalid(what, path, "a string holds NUL")
             return node
         if kind is int:
-            if not _MIN_INT <= node <= _MAX_INT:  # type: ignore[operator]  # kind is int
+            if not _MIN_INT <= node <= MAX_INT:  # type: ignore[operator]  # kind is int
                 raise _invalid(what, path, "an integer lies outside of signed 64 bits")
             return node
         if kind is float:
@@ -182,6 +191,15 @@ def _limit_text(text: str, what: str, limits: Limits) -> None:
             limit=limits.max_metadata_bytes,
             actual=size,
         )
+
+
+def check_number(number: object, what: str) -> int:
+    """A version, revision or id: an int from 0 on that a database can hold."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{what} is an int, not {type(number).__name__}")
+    if not 0 <= number <= MAX_INT:
+        raise InvalidValueError(f"{what} is {number}; it lies between 0 and {MAX_INT}")
+    return number
 
 
 def check_metadata(metadata: object, limits: Limits) -> str | None:

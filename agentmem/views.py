@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentmem.core import Core
 from agentmem.engines.base import EntryRow, Place, Range
-from agentmem.errors import InvalidValueError, KeyMissingError
+from agentmem.errors import InvalidValueError
 from agentmem.filters import Filter
-from agentmem.model import Entry, display_key
+from agentmem.model import Entry
 from agentmem.namespaces import Labels, check_key, encode, parse_namespace
 from agentmem.records import entry_of
-from agentmem.scope import Scope
+from agentmem.scope import Scope, missing
 
 if TYPE_CHECKING:
     from agentmem.collection import Collection
@@ -170,7 +170,9 @@ class View(ABC):
         """The entries of a namespace as instances of a pydantic model; see `Collection`."""
         from agentmem.collection import Collection
 
-        return Collection(self, model, parse_namespace(namespace, self._core.limits))
+        found = Collection(self, model, parse_namespace(namespace, self._core.limits))
+        found.register()
+        return found
 
 
 class Query:
@@ -292,13 +294,3 @@ class PinnedView(View):
 
     def _inside(self, labels: Labels) -> Labels:
         return labels[len(self._scope.prefix) :]
-
-
-def missing(scope: Scope, place: Place) -> KeyMissingError:
-    """The error for an absent key."""
-    labels = scope.relative(place[0])
-    return KeyMissingError(
-        f"{display_key(labels, place[1])!r} is absent: never written, deleted or expired",
-        namespace=labels,
-        key=place[1],
-    )

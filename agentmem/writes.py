@@ -18,7 +18,15 @@ from agentmem.limits import Limits
 from agentmem.operations import ADD_TO_SET, APPEND, DELETE, INCREMENT, PATCH, PUT
 from agentmem.request import BLIND, Touch, Write
 from agentmem.scope import Scope
-from agentmem.values import canonical, check_label_text, check_metadata, dump, load, search_text
+from agentmem.values import (
+    canonical,
+    check_label_text,
+    check_metadata,
+    check_number,
+    dump,
+    load,
+    search_text,
+)
 
 __all__ = [
     "atomic",
@@ -91,14 +99,7 @@ def base_of(expected_version: int | None, *, overwrite: bool, otherwise: int) ->
     """
     if expected_version is None:
         return BLIND if overwrite else otherwise
-    if isinstance(expected_version, bool) or not isinstance(expected_version, int):
-        raise TypeError(
-            f"expected_version is an int (entry.version), not {type(expected_version).__name__}"
-        )
-    if expected_version < 0:
-        raise InvalidValueError(
-            f"expected_version is {expected_version}; versions begin at 1, 0 means absent"
-        )
+    check_number(expected_version, "expected_version (entry.version, or 0 for absent)")
     if overwrite:
         raise InvalidValueError("overwrite=True ignores versions; leave expected_version out")
     return expected_version
@@ -175,6 +176,8 @@ def warn_slash(core: Core, place: Place) -> None:
         return
     *labels, key = place[1].split("/")
     for pattern in patterns:
+        if pattern.matches((), place[1]):
+            continue
         if key and all(labels) and pattern.matches(tuple(labels), key):
             warnings.warn(
                 f"the key {place[1]!r} lies in the root, so the merge pattern {pattern.text!r} "

@@ -8,9 +8,10 @@ from typing import Any, Unpack
 
 from agentmem import writes
 from agentmem.engines.base import Place
-from agentmem.errors import InvalidValueError
 from agentmem.model import MISSING, Entry
+from agentmem.records import entry_of
 from agentmem.request import BLIND, Write
+from agentmem.scope import missing
 from agentmem.single import CommitOptions, Single
 from agentmem.views import View
 
@@ -67,7 +68,7 @@ class WritingView(View):
         write.warn = not overwrite
         place = self._writable(namespace, key, "append")
         single = self._single(commit)
-        return _written(single.one("put", place, write))
+        return self._written(place, single.one("put", place, write))
 
     def put_many(
         self,
@@ -108,7 +109,7 @@ class WritingView(View):
         )
         place = self._writable(namespace, writes.new_key(), "append")
         single = self._single(commit)
-        return _written(single.add(place, write))
+        return self._written(place, single.add(place, write))
 
     def delete(
         self,
@@ -221,6 +222,15 @@ class WritingView(View):
         single = self._single(commit)
         return single.update(place, fn, default, ttl_us)
 
+    def _written(self, place: Place, entry: Entry[Any] | None) -> Entry[Any]:
+        """What a put returns: what it wrote; the tombstone if it was merged into a delete."""
+        if entry is not None:
+            return entry
+        row = self._core.engine.point(place, None).row
+        if row is None:
+            raise missing(self._scope, place)
+        return entry_of(row, self._scope)
+
     def _writable(self, namespace: object, key: object, needed: str) -> Place:
         place = self._scope.place(namespace, key)
         self._scope.check(place, needed)
@@ -239,13 +249,7 @@ class WritingView(View):
         needed: str,
     ) -> Entry[Any]:
         place = self._writable(namespace, key, needed)
-        return _written(
-            single.one(operation, place, writes.atomic(operation, operand, self._core.limits))
+        return self._written(
+            place,
+            single.one(operation, place, writes.atomic(operation, operand, self._core.limits)),
         )
-
-
-def _written(entry: Entry[Any] | None) -> Entry[Any]:
-    if entry is None:
-        # Only the replay of an op_id can come here, of an entry that was compacted or purged.
-        raise InvalidValueError("the entry that this op_id wrote is no longer in the log")
-    return entry

@@ -43,7 +43,7 @@ def _get(bench: Bench) -> Mapping[str, Figure]:
             bench, 5_000, {"raw": select, "get": lambda number: store.get(_key(number))}
         )
         for number in range(_KEYS):
-            require(store[f"k{number}"] == select(number), f"k{number} is another one")
+            require(store[_key(number)] == select(number), f"{_key(number)} is another one")
     return {"get-raw": Figure.cost(samples["get"], samples["raw"])}
 
 

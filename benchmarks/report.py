@@ -188,7 +188,7 @@ def show(console: Console, rows: Sequence[Row], about: Mapping[str, Any], comman
     """Prints the table, and below it where and how it was made."""
     table = Table(box=box.MARKDOWN if not console.is_terminal else box.SIMPLE_HEAD)
     for title in ("agentmem", "compared with"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=not console.is_terminal)
     for title in ("median", "its median", "ratio", "goal"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)

@@ -73,8 +73,9 @@ def _put_langgraph(bench: Bench) -> Mapping[str, Figure]:
         rounds = len(samples["put"].seconds)
         verify(store, rounds)
         for number in range(rounds):
-            ours, theirs = store.get(f"k{number}", namespace="notes"), peer.get(
-                ("notes",), f"k{number}"
+            ours, theirs = (
+                store.get(f"k{number}", namespace="notes"),
+                peer.get(("notes",), f"k{number}"),
             )
             require(ours is not None and ours.value == value, f"k{number} is not in agentmem")
             require(theirs is not None and theirs.value == value, f"k{number} is not in LangGraph")

@@ -10,7 +10,7 @@ import agentmem
 from benchmarks.peers import langgraph_store
 from benchmarks.raw import SMALL
 from benchmarks.report import Benchmark, Figure, Goal, Line
-from benchmarks.timing import Bench, Crowd, Samples, interleave, require, verify
+from benchmarks.timing import Bench, Crowd, interleave, require, verify
 
 __all__ = ["BENCHMARKS"]
 
@@ -38,7 +38,7 @@ def _threads(bench: Bench) -> Mapping[str, Figure]:
         }
         for size, each in _EACH.items():
             crowd = stack.enter_context(Crowd(size, _putter(store, str(size))))
-            sides[str(size)] = lambda number, crowd=crowd, each=each: crowd.run(each)
+            sides[str(size)] = crowd.turn(each)
         samples = interleave(bench, 25, sides)
         rounds = len(samples["alone"].seconds)
         _check(store, "alone", 1, rounds * _ALONE)
@@ -69,9 +69,7 @@ def _langgraph(bench: Bench) -> Mapping[str, Figure]:
 
         ours = stack.enter_context(Crowd(size, put))
         theirs = stack.enter_context(Crowd(size, put_langgraph))
-        samples = interleave(
-            bench, 25, {"langgraph": lambda _: theirs.run(each), "put": lambda _: ours.run(each)}
-        )
+        samples = interleave(bench, 25, {"langgraph": theirs.turn(each), "put": ours.turn(each)})
         writes = len(samples["put"].seconds) * size * each
         verify(store, writes)
         _check_langgraph(store, peer, counts[0])

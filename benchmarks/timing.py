@@ -6,6 +6,7 @@ of a comparison take turns within every round, and only ratios of medians say an
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import threading
 import time
@@ -111,7 +112,7 @@ class Crowd:
     def __init__(self, size: int, step: Callable[[int], object]) -> None:
         self.size = size
         self._step = step
-        self._times: int | None = 0
+        self._times = 0
         self._errors: list[BaseException] = []
         self._begin = threading.Barrier(size + 1)
         self._end = threading.Barrier(size + 1)
@@ -131,10 +132,14 @@ class Crowd:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._times = None
-        self._begin.wait()
+        self._begin.abort()
+        self._end.abort()
         for thread in self._threads:
             thread.join()
+
+    def turn(self, times: int) -> Step:
+        """`run` as the side of a comparison."""
+        return lambda _round: self.run(times)
 
     def run(self, times: int) -> None:
         """Each thread does its piece of work so many times, all at once."""
@@ -145,14 +150,13 @@ class Crowd:
             raise self._errors[0]
 
     def _work(self, number: int) -> None:
-        while True:
-            self._begin.wait()
-            if self._times is None:
-                return
-            try:
-                for _ in range(self._times):
-                    self._step(number)
-            # Raised again by `run`, in the thread that waits for it.
-            except BaseException as error:  # noqa: BLE001
-                self._errors.append(error)
-            self._end.wait()
+        with contextlib.suppress(threading.BrokenBarrierError):
+            while True:
+                self._begin.wait()
+                try:
+                    for _ in range(self._times):
+                        self._step(number)
+                # Raised again by `run`, in the thread that waits for it.
+                except BaseException as error:  # noqa: BLE001
+                    self._errors.append(error)
+                self._end.wait()

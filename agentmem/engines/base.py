@@ -270,8 +270,12 @@ class WriteSession(Protocol):
     def entry_version(self, place: Place, version: int) -> EntryRow | None:
         """The entry of the key with that version, unless compacted."""
 
-    def changed_since(self, revision: int, within: Range) -> list[Place]:
-        """The keys in the range that have an entry above the revision, each once."""
+    def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
+        """The keys in the range that changed, each once.
+
+        These have an entry above the revision, or one whose ``expires_at`` lies after the first
+        and not after the second instant of ``expired``.
+        """
 
     def strategies(self) -> list[StrategyRow]:
         """The stored merge strategies, in order of registration."""
@@ -354,8 +358,12 @@ class Engine(Protocol):
     def floor(self) -> int:
         """The compaction floor: the lowest revision that can be read."""
 
-    def changed_since(self, revision: int, within: Range) -> list[Place]:
-        """The keys in the range that have an entry above the revision, each once."""
+    def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
+        """The keys in the range that changed, each once.
+
+        These have an entry above the revision, or one whose ``expires_at`` lies after the first
+        and not after the second instant of ``expired``.
+        """
 
     def position_at(self, revision: int) -> Position | None:
         """The commit with that revision; None if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from agentmem.core import Core
@@ -14,7 +15,7 @@ from agentmem.records import conflict_record_of, entry_of
 from agentmem.request import Request, Write
 from agentmem.scope import Scope
 from agentmem.snapshot import resolve_at
-from agentmem.values import check_label_text, dump
+from agentmem.values import check_label_text, check_number, dump
 from agentmem.writes import deletion
 
 __all__ = ["Audit"]
@@ -22,6 +23,7 @@ __all__ = ["Audit"]
 _PAGE: Final = 500
 _STATUSES: Final = ("merged", "retried", "rejected", "repaired", "open", "resolved")
 _PUT: Final = 1
+_RESOLUTIONS: Final = "\x02conflicts"  # no scope is named so: it ends with no terminator
 
 
 class Audit:
@@ -104,21 +106,22 @@ class Audit:
         Raises:
             InvalidValueError: there is no such open conflict.
         """
-        row = self._core.engine.conflict(id)
+        row = self._core.engine.conflict(check_number(id, "id"))
         if row is None or not self._sees(row) or row.status != "open":
             raise InvalidValueError(
                 f"there is no open conflict {id}; store.audit.conflicts('open') lists them"
             )
         place = (row.namespace, row.key)
         self._scope.check(place, "write")
-        who = agent if agent is not None else self._scope.agent
-        request = Request(self._scope, f"resolve conflict {id}", who, 0, 0, note=note, pinned=False)
+        # In a scope of its own, so that no op_id of a user can stand in the way.
+        scope = replace(self._scope, name=_RESOLUTIONS)
+        op_id = f"resolve conflict {id}"
+        request = Request(scope, op_id, self._who(agent), 0, 0, note=note, pinned=False)
         request.change = Change("resolve_conflict", {"id": id, "note": note})
         if take != "theirs":
             value = row.ours if take == "ours" else dump(take, self._core.limits)
             head = self._core.engine.point(place, None).row
-            present = head is not None and head.visible_at(self._core.clock())
-            base = head.version if present and head is not None else 0
+            base = head.version if head is not None and self._core.sees(head) else 0
             request.writes[place] = (
                 deletion(base, merge=False)
                 if value is None
@@ -126,6 +129,10 @@ class Audit:
             )
         receipt = self._core.run(request)
         return entry_of(receipt.rows[0], self._scope) if receipt.rows else None
+
+    def _who(self, agent: str | None) -> str | None:
+        checked = check_label_text(agent, "agent", self._core.limits)
+        return self._scope.agent if checked is None else checked
 
     # Tags.
 
@@ -143,7 +150,7 @@ class Audit:
         if checked is None:
             raise InvalidValueError("a tag needs a name")
         revision, _instant = resolve_at(self._core, self._scope, at)
-        who = agent if agent is not None else self._scope.agent
+        who = self._who(agent)
         now = self._core.clock()
         values = {
             "scope": self._scope.name,

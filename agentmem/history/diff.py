@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentmem.model import MISSING
+from agentmem.model import MISSING, short
 from agentmem.values import canonical
 
 __all__ = ["Difference", "differences"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Difference:
     """One path at which two values differ.
 
@@ -29,6 +29,11 @@ class Difference:
     after: Any
 
     __module__ = "agentmem"
+
+    def __repr__(self) -> str:
+        return (
+            f"Difference({self.path!r}, {self.kind}, {short(self.before)} -> {short(self.after)})"
+        )
 
 
 def differences(before: Any, after: Any) -> list[Difference]:

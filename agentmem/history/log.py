@@ -12,6 +12,7 @@ from agentmem.model import Commit, Entry, display_key
 from agentmem.namespaces import encode, range_end
 from agentmem.records import commit_of, entry_of
 from agentmem.scope import Scope
+from agentmem.values import MAX_INT, check_number
 
 __all__ = ["entry_version", "history_of", "log_of"]
 
@@ -41,7 +42,11 @@ def entry_version(core: Core, scope: Scope, place: Place, version: int) -> Entry
         KeyMissingError: the key has no such version (any more).
     """
     core.check_open()
-    row = core.engine.entry_version(place, version)
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise TypeError(f"version is an int, not {type(version).__name__}")
+    row = None
+    if 0 < version <= MAX_INT:
+        row = core.engine.entry_version(place, version)
     if row is None:
         labels = scope.relative(place[0])
         raise KeyMissingError(
@@ -65,6 +70,9 @@ def log_of(
 ) -> list[Commit]:
     """See `Store.log`."""
     core.check_open()
+    check_number(after, "after")
+    if upto is not None:
+        check_number(upto, "upto")
     labels = scope.labels(namespace)
     scope.readable(labels)
     start = encode(labels)

@@ -59,7 +59,11 @@ def verify(engine: Engine, progress: Callable[[int, int], None] | None = None) -
     while True:
         page = engine.chain(after, _PAGE)
         for commit, entries in page:
-            _check_commit(commit, entries, state, report)
+            try:
+                _check_commit(commit, entries, state, report)
+            except Exception as error:  # noqa: BLE001  # whatever damage there is, it is reported
+                kind = type(error).__name__
+                report.add(f"revision {commit.revision}: a column holds what it cannot ({kind})")
         if page:
             after = page[-1][0].revision
             if progress is not None:

@@ -59,7 +59,12 @@ def one_line(stderr: str) -> str:
 
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a child, without what would change its answers."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AGENTMEM_")}
+    # Unbuffered output fails at once, and would hide what happens when it is flushed too late.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AGENTMEM_") and name != "PYTHONUNBUFFERED"
+    }
     return kept | {"COLUMNS": "200", "TERM": "xterm-256color", "PYTHONWARNINGS": "error"} | changes
 
 

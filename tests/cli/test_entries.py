@@ -239,7 +239,7 @@ def test_reads_go_back_to_a_revision_a_tag_and_a_time(
         assert program.ok("get", "k", "--at", at) == "1\n"
         assert program.ok("count", "--at", at) == "1\n"
         assert [entry["value"] for entry in program.document("list", "--at", at)] == [1]
-    assert "no time zone" in program.fails(6, "get", "k", "--at", "2026-01-31")
+    assert "as in 2026-01-31T12:00:00Z" in program.fails(6, "get", "k", "--at", "2026-01-31")
     assert "agentmem tags" in program.fails(6, "get", "k", "--at", "unknown")
     assert "not there yet" in program.fails(6, "get", "k", "--at", "99")
     assert "2026-99-99" in program.fails(6, "get", "k", "--at", "2026-99-99")
@@ -256,6 +256,8 @@ def test_a_filter_that_is_none_is_refused(program: Program) -> None:
         ("team/alice", ("team", "alice")),
         ('["team", "a/b"]', ("team", "a/b")),
         ("[draft]", ("[draft]",)),
+        ('["[1]"]', ("[1]",)),
+        ('["[\\"x\\"]"]', ('["x"]',)),
         ("", ()),
     ],
 )

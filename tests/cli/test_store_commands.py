@@ -97,6 +97,22 @@ def test_a_namespace_for_a_whole_store_is_refused(program: Program) -> None:
     assert program("stats", "-n", "team").exit_code == 2
 
 
+def test_the_timeout_is_the_stores_and_short_by_itself(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    def noting(target: str, limits: agentmem.Limits) -> agentmem.Store:
+        waits.append(limits.lock_timeout_ms)
+        return open_store(target, limits=limits)
+
+    open_store = agentmem.open
+    monkeypatch.setattr(agentmem, "open", noting)
+    for options in ((), ("--timeout-s", "0.25"), ("--timeout-s", "0.0001")):
+        program.ok("list", *options)
+    assert waits == [5_000, 250, 1]
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9"])
 def test_a_timeout_has_bounds(program: Program, seconds: str) -> None:
     assert "--timeout-s" in program.fails(2, "list", "--timeout-s", seconds)

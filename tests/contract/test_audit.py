@@ -118,7 +118,6 @@ def test_a_tag_needs_a_moment_that_can_be_read(store: Store) -> None:
             store.audit.tag("t", at=at)
 
 
-@pytest.mark.xfail(strict=True, reason="agent= of tag and resolve is not checked")
 def test_the_agent_of_a_tag_or_resolution_is_a_text(make_store: StoreMaker) -> None:
     store = make_store(intact=False)
     store.set_merge("k", "escalate")
@@ -179,7 +178,6 @@ def test_a_number_that_can_name_nothing_is_a_typed_error(
     assert store.list() == [entry]
 
 
-@pytest.mark.xfail(strict=True, reason="numbers beyond 64 bits reach the database")
 @pytest.mark.parametrize("call", UNCHECKED.values(), ids=UNCHECKED)
 def test_a_number_that_no_database_holds_is_a_typed_error(
     store: Store, call: Callable[[Store, Any], Any]

@@ -148,7 +148,6 @@ def test_update_gives_and_takes_models(store: Store) -> None:
     assert notes["plan"].reads == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a tombstone is taken for a model")
 def test_update_may_delete_a_model(store: Store) -> None:
     notes = store.collection(Note, "notes")
     notes.put("plan", Note(title="Plan"))
@@ -171,7 +170,6 @@ def test_a_collection_of_a_scoped_view_lies_inside(store: Store) -> None:
     assert store.list()[0].namespace == ("team", "notes")
 
 
-@pytest.mark.xfail(strict=True, reason="on() registers the strategies of the model again")
 def test_a_hook_registered_after_a_collection_stays(store: Store) -> None:
     notes = store.collection(Note, "notes")
 

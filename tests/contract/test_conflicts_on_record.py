@@ -94,7 +94,6 @@ def test_a_conflict_of_the_last_attempt_is_rejected(store: Store, other: Store) 
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="a last attempt without writes drops the record")
 def test_a_retried_conflict_is_on_record_though_nothing_was_written_at_last(
     store: Store, other: Store
 ) -> None:
@@ -111,7 +110,6 @@ def test_a_retried_conflict_is_on_record_though_nothing_was_written_at_last(
     assert [record[:5] for record in records(store)] == [("retried", "k", "write", 1, 2)]
 
 
-@pytest.mark.xfail(strict=True, reason="a function that raises drops the record")
 def test_a_conflict_is_on_record_though_the_function_gave_up(store: Store, other: Store) -> None:
     store.put("k", 0)
     runs: list[int] = []

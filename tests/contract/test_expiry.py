@@ -114,7 +114,6 @@ def test_touch_of_an_absent_key_is_an_error(store: Store, clock: ManualClock) ->
     assert store.list() == []
 
 
-@pytest.mark.xfail(strict=True, reason="a refused touch commits its op_id")
 def test_a_refused_touch_leaves_its_op_id_unused(store: Store) -> None:
     with pytest.raises(KeyMissingError):
         store.touch("k", 60, op_id="op")
@@ -131,7 +130,6 @@ def test_a_repeated_touch_moves_nothing(store: Store, clock: ManualClock) -> Non
     assert store.get("k") == first
 
 
-@pytest.mark.xfail(strict=True, reason="a repeated touch looks at the present, not the result")
 def test_a_repeated_touch_of_a_key_that_is_gone_gets_the_first_result(store: Store) -> None:
     store.put("k", 1)
     first = store.touch("k", 60, op_id="op")
@@ -186,7 +184,6 @@ def test_what_expired_while_a_transaction_ran_is_stale(store: Store, clock: Manu
             tx.commit()
 
 
-@pytest.mark.xfail(strict=True, reason="a scan does not see that touch moved an expiry")
 @pytest.mark.parametrize("ttl_s", [None, 1_000.0])
 def test_a_scan_is_stale_if_a_touch_let_an_entry_expire_early(
     store: Store, clock: ManualClock, ttl_s: float | None
@@ -225,7 +222,6 @@ def touch_last(tx: Any) -> None:
     tx.touch("n", 60)
 
 
-@pytest.mark.xfail(strict=True, reason="touch beside an atomic operation is lost")
 @pytest.mark.parametrize("work", [touch_first, touch_last])
 def test_touch_and_an_atomic_operation_in_one_transaction_both_count(
     store: Store, clock: ManualClock, work: Any
@@ -253,7 +249,6 @@ def test_touch_and_put_in_one_transaction_count_in_their_order(
     assert b.expires_at == clock() + timedelta(seconds=60)
 
 
-@pytest.mark.xfail(strict=True, reason="get looks at the clock alone, list at the last commit too")
 def test_a_clock_that_was_set_back_does_not_bring_an_entry_back(
     store: Store, clock: ManualClock
 ) -> None:

@@ -187,7 +187,6 @@ def test_a_scan_is_stale_if_a_key_went(
     assert [(key, now) for key, _kind, _seen, now in conflicts_of(tx)] == [("m2", 0)]
 
 
-@pytest.mark.xfail(strict=True, reason="count and namespaces are not tracked")
 @pytest.mark.parametrize("scan", COUNTS.values(), ids=COUNTS)
 def test_a_count_is_stale_if_a_key_came_or_went(
     three: Store, other: Store, scan: Callable[[Transaction], Any]
@@ -347,7 +346,6 @@ def test_a_read_beside_an_atomic_operation_is_checked(store: Store, other: Store
     assert store["n"] == 3
 
 
-@pytest.mark.xfail(strict=True, reason="a scan does not observe what an atomic write builds on")
 def test_a_scan_that_shows_an_atomic_write_is_checked(store: Store, other: Store) -> None:
     store.put("k", {"b": 1})
     tx = store.transaction()
@@ -404,7 +402,6 @@ def test_a_conflict_names_all_that_is_stale(store: Store, other: Store) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="what came and expired since is taken for the base")
 def test_the_base_of_a_key_that_came_and_expired_meanwhile_is_zero(
     store: Store, other: Store, clock: Any
 ) -> None:

@@ -187,7 +187,6 @@ def test_unmergeable_is_a_conflict(store: Store) -> None:
     assert store.revision == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the words of the hook are lost")
 def test_the_conflict_tells_why_the_hook_could_not_merge(store: Store) -> None:
     @store.merge_hook("**")
     def refuse(conflict: Conflict) -> Any:
@@ -234,7 +233,6 @@ def test_a_hook_is_told_absence_from_null_by_the_entries(store: Store) -> None:
     assert (conflict.theirs, conflict.theirs_entry is None) == (None, False)
 
 
-@pytest.mark.xfail(strict=True, reason="a merge that writes nothing has no entry to return")
 @pytest.mark.parametrize("strategy", ["theirs", "escalate"])
 def test_a_put_may_be_merged_into_an_absent_key(store: Store, strategy: str) -> None:
     store.set_merge("k", strategy)
@@ -495,7 +493,6 @@ def test_a_parked_delete_can_be_resolved(store: Store) -> None:
     assert "k" not in store
 
 
-@pytest.mark.xfail(strict=True, reason="resolve uses the op_ids of the user")
 def test_no_op_id_of_a_user_keeps_a_conflict_open(store: Store) -> None:
     store.set_merge("k", "escalate")
     store.put("k", 1)
@@ -520,7 +517,6 @@ def test_a_root_key_with_a_slash_under_a_pattern_warns(store: Store, other: Stor
         tx["notes/other"] = 1
 
 
-@pytest.mark.xfail(strict=True, reason="the pattern ** is thought not to be for root keys")
 def test_a_root_key_with_a_slash_does_not_warn_if_the_pattern_applies_to_it(store: Store) -> None:
     store.set_merge("**", "ours")
     store.put("notes/plan", 1)

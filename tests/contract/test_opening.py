@@ -247,7 +247,6 @@ def test_a_foreign_database_is_refused(make_store: StoreMaker) -> None:
         make_store()
 
 
-@pytest.mark.xfail(strict=True, reason="a connection turns it to a write-ahead log first")
 @needs_files
 def test_a_foreign_database_is_left_as_it_was(make_store: StoreMaker) -> None:
     path = Path(make_store.target())

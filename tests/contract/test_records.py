@@ -96,7 +96,6 @@ def test_reprs_are_short(store: Store) -> None:
     assert repr(store.log()[0]) == "Commit(revision=3, changes=1)"
 
 
-@pytest.mark.xfail(strict=True, reason="the reprs of these show whole values")
 def test_reprs_of_what_shows_two_values_are_short(store: Store) -> None:
     store.set_merge("k", "ours")
     store.put("k", 1)
@@ -123,7 +122,6 @@ def test_a_stale_item_unpacks(records: dict[str, Any]) -> None:
     assert (key, seen, judged) == (HOSTILE, 3, 4)
 
 
-@pytest.mark.xfail(strict=True, reason="agentmem does not export Report")
 def test_the_report_of_verify_survives_pickling(store: Store) -> None:
     report = store.admin.verify()
     again = pickle.loads(pickle.dumps(report))  # noqa: S301  # our own bytes

@@ -248,7 +248,6 @@ def test_history_and_log_show_what_lies_inside(store: Store) -> None:
     assert view.history("k", namespace="team") == []
 
 
-@pytest.mark.xfail(strict=True, reason="log shows results and op ids of commits made outside")
 def test_the_log_of_a_scope_shows_no_result_and_op_id_of_others(store: Store) -> None:
     store.put("secret", "S", namespace="private")
 
@@ -276,7 +275,6 @@ def test_tags_stay_inside_the_scope_that_set_them(store: Store) -> None:
     assert len(store.audit.tags()) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="tags need no access")
 def test_a_view_that_can_only_read_moves_no_tag(store: Store) -> None:
     store.put("k", 1)
     store.audit.tag("release")
@@ -372,7 +370,6 @@ def test_a_restricted_view_stores_no_strategy(store: Store, access: Any) -> None
     assert store.merges() == []
 
 
-@pytest.mark.xfail(strict=True, reason="merge_hook needs no access")
 @pytest.mark.parametrize("access", ["read", "append", {"team/**": "write"}], ids=str)
 def test_a_restricted_view_is_shown_no_conflicts_of_others_by_a_hook(
     store: Store, access: Any
@@ -401,7 +398,6 @@ def test_admin_is_for_the_whole_store(store: Store) -> None:
     store.scoped().admin.verify()
 
 
-@pytest.mark.xfail(strict=True, reason="the depth is counted from the view's root")
 def test_the_depth_of_a_namespace_is_limited_from_the_root(store: Store) -> None:
     view = store.scoped("a/b/c/d/e/f/g/h/i/j")
     with pytest.raises(LimitExceededError):

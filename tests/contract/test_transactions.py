@@ -128,7 +128,6 @@ def test_every_call_after_the_end_is_refused(
             use(tx)
 
 
-@pytest.mark.xfail(strict=True, reason="count and namespaces are not those of a transaction")
 @pytest.mark.parametrize("use", [Transaction.count, Transaction.namespaces])
 def test_counting_after_the_end_is_refused(store: Store, use: Callable[[Transaction], Any]) -> None:
     tx = store.transaction()
@@ -181,7 +180,6 @@ def test_lists_in_a_transaction_show_its_writes(store: Store) -> None:
     assert "b" not in tx
 
 
-@pytest.mark.xfail(strict=True, reason="count and namespaces do not see own writes")
 def test_counts_in_a_transaction_show_its_writes(store: Store) -> None:
     store.put("a", 1, namespace="n")
     tx = store.transaction()

@@ -181,12 +181,10 @@ def test_verify_notices(
     assert any(problem in each for each in report.problems), report.problems
 
 
-@pytest.mark.xfail(strict=True, reason="created_at is covered by no digest, nor compared")
 def test_verify_notices_that_a_key_is_made_older_than_it_is(damaged: Callable[..., Report]) -> None:
     assert not damaged("UPDATE entries SET created_at = 5 WHERE key = 'k'").ok
 
 
-@pytest.mark.xfail(strict=True, reason="verify raises where a column is of another type")
 @pytest.mark.parametrize(
     "column",
     ["entries.value", "entries.salt", "commits.digests", "commits.hash", "commits.metadata"],

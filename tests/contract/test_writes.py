@@ -359,7 +359,6 @@ def test_names_of_a_commit_are_texts(store: Store, field: str, text: Any) -> Non
     assert store.revision == 0
 
 
-@pytest.mark.xfail(strict=True, reason="agent= of open() and scoped() is not checked")
 @pytest.mark.parametrize("agent", [5, "\ud800", "", "a\x00b"])
 def test_an_agent_is_a_text_wherever_it_is_given(make_store: StoreMaker, agent: Any) -> None:
     store = make_store(intact=False)

@@ -119,17 +119,14 @@ def values_for(strategy: merge.Strategy) -> SearchStrategy[Any]:
     return st.one_of(OWN_KIND[strategy.name], OWN_KIND[strategy.name], json_values(max_leaves=4))
 
 
-def present_or_not(
-    strategy: merge.Strategy,
-) -> SearchStrategy[tuple[Any, Any, Any]]:
+def present_or_not(strategy: merge.Strategy) -> SearchStrategy[tuple[Any, Any, Any]]:
     """(base, theirs, ours), with absence among them."""
     side = st.one_of(values_for(strategy), values_for(strategy), st.just(DELETE))
+    base = side.map(lambda value: MISSING if value is DELETE else value)
+    unrelated = st.tuples(base, side, side)
     # Objects and texts that have nothing to do with each other are hardly ever merged.
-    if strategy is merge.json:
-        return related_trees | st.tuples(side, side, side)
-    if strategy is merge.text:
-        return related_texts | st.tuples(side, side, side)
-    return st.tuples(side.map(lambda value: MISSING if value is DELETE else value), side, side)
+    related = {"json": related_trees, "text": related_texts}
+    return related.get(strategy.name, unrelated) | unrelated
 
 
 def text_of(value: Any) -> bytes:

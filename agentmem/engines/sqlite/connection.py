@@ -9,6 +9,7 @@ import weakref
 from typing import Final
 
 from agentmem.engines.sqlite.driver import HAS_WAL_RESET_BUG, driver, translated
+from agentmem.engines.sqlite.schema import check_ours
 from agentmem.errors import ClosedError, ForkedStoreError, StorageError
 
 __all__ = ["Connections"]
@@ -89,6 +90,8 @@ class Connections:
         return connection
 
     def _set_up(self, connection: driver.Connection) -> None:
+        # Before anything else: the next line changes the file for good.
+        check_ours(connection, self.path)
         mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
             raise StorageError(f"{self.path} cannot have a write-ahead log (it is {mode!r})")

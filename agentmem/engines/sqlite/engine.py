@@ -72,6 +72,8 @@ class SqliteEngine:
         files.refuse_network(self._path)
         files.create_private(self._path)
         self._connections = Connections(self._path, durability)
+        # First of all, and before any file is made beside it: is it ours?
+        self._connections.get()
         self._lock = FairLock(self._path)
         self._lane = SqliteLane(self._path)
         self._close = weakref.finalize(
@@ -129,8 +131,8 @@ class SqliteEngine:
     def floor(self) -> int:
         return self._read(lambda c: int(c.execute(reads.FLOOR).fetchone()[0]))
 
-    def changed_since(self, revision: int, within: Range) -> list[Place]:
-        return self._read(lambda c: reads.changed_since(c, revision, within))
+    def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
+        return self._read(lambda c: reads.changed_since(c, revision, within, expired))
 
     def position_at(self, revision: int) -> Position | None:
         row = self._read(lambda c: c.execute(reads.POSITION_AT, (revision,)).fetchone())

@@ -16,13 +16,13 @@ from agentmem.clock import MicrosecondClock
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.lock import FairLock
-from agentmem.errors import CorruptionError, MigrationError
+from agentmem.engines.sqlite.schema import tables
+from agentmem.errors import MigrationError
 from agentmem_migrations import Migration, migrations_for
 
 __all__ = ["migrate"]
 
 _SET: Final = "agentmem"
-_TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table'"
 _CREATE_CHECKSUMS: Final = (
     "CREATE TABLE IF NOT EXISTS agentmem_checksums (name TEXT PRIMARY KEY, checksum TEXT NOT NULL)"
 )
@@ -40,7 +40,6 @@ def migrate(
 
     Raises:
         MigrationError: the store comes from a newer agentmem, or a file was changed.
-        CorruptionError: the file is a database, but no agentmem store.
         StoreBusyError: the lock was not to be had in time.
     """
     known = migrations_for("sqlite")
@@ -61,15 +60,8 @@ def migrate(
 def _missing(connections: Connections, known: list[Migration]) -> list[Migration]:
     path = connections.path
     connection = connections.get()
-    tables = {name for (name,) in connection.execute(_TABLES).fetchall()}
-    if not tables:
+    if "agentmem_checksums" not in tables(connection):
         return known
-    if "agentmem_checksums" not in tables:
-        if tables <= {"_sqlite_migrations"}:
-            return known
-        raise CorruptionError(
-            f"{path} is a SQLite database, but no agentmem store; name another file"
-        )
     applied = dict(connection.execute(_CHECKSUMS).fetchall())
     names = {migration.name for migration in known}
     if newer := sorted(applied.keys() - names):

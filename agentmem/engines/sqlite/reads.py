@@ -176,13 +176,15 @@ CONFLICT: Final = _CONFLICTS + "WHERE id = ?"
 STRATEGIES: Final = "SELECT pattern, spec, position FROM merge_strategies ORDER BY position"
 
 CHANGED_SINCE: Final = """
-SELECT DISTINCT namespace, key FROM entries
-WHERE id > (SELECT first_entry_id + changes - 1 FROM commits WHERE revision = :revision)
+SELECT namespace, key FROM entries
+WHERE id > COALESCE(
+    (SELECT first_entry_id + changes - 1 FROM commits WHERE revision = :revision), 0)
+  AND namespace >= :start AND namespace < :end
+UNION
+SELECT namespace, key FROM entries
+WHERE expires_at > :expired_after AND expires_at <= :expired_upto
   AND namespace >= :start AND namespace < :end
 """
-CHANGED_EVER: Final = (
-    "SELECT namespace, key FROM heads WHERE namespace >= :start AND namespace < :end"
-)
 
 _LAST_REVISION: Final = 2**63 - 1
 # A blob sorts after every text in SQLite: the end of a range that has none.
@@ -277,12 +279,18 @@ def namespaces(connection: Executes, within: Range, revision: int, instant: int)
     return [row[1] for row in rows]
 
 
-def changed_since(connection: Executes, revision: int, within: Range) -> list[Place]:
-    """See `WriteSession.changed_since`."""
+def changed_since(
+    connection: Executes, revision: int, within: Range, expired: tuple[int, int]
+) -> list[Place]:
+    """See `Engine.changed_since`."""
     start, end = bounds(within.namespace)
-    if not revision:
-        return connection.execute(CHANGED_EVER, {"start": start, "end": end}).fetchall()
-    bound = {"revision": revision, "start": start, "end": end}
+    bound = {
+        "revision": revision,
+        "start": start,
+        "end": end,
+        "expired_after": expired[0],
+        "expired_upto": expired[1],
+    }
     return connection.execute(CHANGED_SINCE, bound).fetchall()
 
 

@@ -162,8 +162,8 @@ class SqliteSession:
         row: EntryRow | None = self._read(lambda c: reads.entry_version(c, place, version))
         return row
 
-    def changed_since(self, revision: int, within: Range) -> list[Place]:
-        found: list[Place] = self._read(lambda c: reads.changed_since(c, revision, within))
+    def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
+        found: list[Place] = self._read(lambda c: reads.changed_since(c, revision, within, expired))
         return found
 
     def strategies(self) -> list[StrategyRow]:

@@ -50,9 +50,12 @@ CREATE TABLE entries (
     expires_at INTEGER,             -- absent from then on, moved by touch; NULL: never
     created_at INTEGER NOT NULL,    -- commit time of the version that made the key present
     salt BLOB,                      -- 16 random bytes; NULL: purged
-    digest BLOB NOT NULL,           -- blake2b-256(salt, identity, value, text, ttl_us)
+    digest BLOB NOT NULL,           -- blake2b-256(salt, all that is written once of the above)
     UNIQUE (namespace, key, revision)
 );
+
+-- What expired since a transaction began makes its scans stale; touch can move it there.
+CREATE INDEX entries_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE heads (
     namespace TEXT NOT NULL,

@@ -1,0 +1,1 @@
+"""The benchmarks run, and notice what is wrong."""

@@ -1,0 +1,97 @@
+"""A writer on a disk that fails: ``python writer.py PATH DURABILITY [die]``; prints JSON lines.
+
+Each operation is done under its own op_id, once more for every failure, as a client would. Of a
+failure it tells all that the store says about it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import agentmem
+
+MOST_TRIES = 6
+
+
+def say(**event: Any) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def operations(store: agentmem.Store) -> dict[str, Callable[[], Any]]:
+    def transaction() -> None:
+        with store.transaction(op_id="transaction") as tx:
+            tx.put("a", 1, namespace="pair")
+            tx.put("b", 1, namespace="pair")
+
+    def transact() -> Any:
+        return store.transact(lambda tx: tx.increment("n"), op_id="transact")
+
+    return {
+        "put": lambda: store.put("text", "x" * 5_000, op_id="put"),
+        "increment": lambda: store.increment("n", op_id="increment"),
+        "transaction": transaction,
+        "transact": transact,
+    }
+
+
+def told(store: agentmem.Store, error: Exception, die: bool) -> dict[str, Any]:
+    """What there is to say about a failure."""
+    found: dict[str, Any] = {"error": type(error).__name__}
+    found["known"] = isinstance(error, agentmem.AgentMemError)
+    if isinstance(error, agentmem.IndeterminateCommitError):
+        found |= {
+            "op_id": error.op_id,
+            "attempt": error.attempt.hex(),
+            "revision": error.revision,
+        }
+        if die:
+            say(**found)
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            commit = store.outcome(error)
+            found["outcome"] = commit.revision if commit is not None else None
+        except agentmem.AgentMemError as second:
+            found["outcome"] = type(second).__name__
+    return found
+
+
+def readable(store: agentmem.Store) -> str:
+    try:
+        store.list()
+        store.revision  # noqa: B018  # only that it can be read
+    except agentmem.AgentMemError as error:
+        return type(error).__name__
+    return "yes"
+
+
+def opened(path: str, durability: str) -> agentmem.Store:
+    for _try in range(MOST_TRIES):
+        try:
+            return agentmem.open(path, durability=durability, blind_writes="allow")
+        except agentmem.AgentMemError as error:
+            say(operation="open", error=type(error).__name__, known=True)
+    raise SystemExit("it cannot be opened")
+
+
+def main(path: str, durability: str, die: bool) -> None:
+    store = opened(path, durability)
+    for name, operation in operations(store).items():
+        for _try in range(MOST_TRIES):
+            try:
+                operation()
+            except Exception as error:  # noqa: BLE001  # the test looks at what came
+                say(operation=name, **told(store, error, die), readable=readable(store))
+            else:
+                say(operation=name, error=None)
+                break
+    store.close()
+    say(operation="close", error=None)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], "die" in sys.argv[3:])

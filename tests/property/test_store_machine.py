@@ -1,0 +1,376 @@
+"""The whole store against a model of plain dicts.
+
+Hypothesis drives two store objects on one file, a clock, up to three open transactions and any
+number of kept snapshots, and after every step compares everything that can be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, rule
+
+import agentmem
+from agentmem import ConflictError, InvalidValueError, KeyMissingError, Snapshot, Transaction
+from tests.property.store_calls import SingleCalls
+from tests.property.store_model import (
+    BLIND,
+    DELETED,
+    Place,
+    Refused,
+    Scan,
+    Tx,
+    Verdict,
+    Write,
+    applied,
+    order,
+    spell,
+)
+from tests.property.store_vocabulary import (
+    EPOCH,
+    GAPS,
+    KEYS,
+    NAMESPACES,
+    actions,
+    call,
+    described,
+    handles,
+    moment,
+    op_ids,
+    pairs,
+    places,
+    seen,
+    steps,
+)
+
+
+@dataclass
+class Open:
+    """A transaction that is under way."""
+
+    handle: int
+    tx: Transaction
+    model: Tx
+
+
+@dataclass
+class Kept:
+    """A snapshot that is kept, and what it showed when it was made."""
+
+    handle: int
+    snapshot: Snapshot
+    shown: list[tuple[Any, ...]]
+
+
+class StoreMachine(SingleCalls):
+    """See the module."""
+
+    @initialize()
+    def open_nothing(self) -> None:
+        self.open_txs: dict[int, Open] = {}
+        self.kept: list[Kept] = []
+        self.tags: dict[str, int] = {}
+
+    # Transactions.
+
+    @rule(
+        slot=st.integers(0, 2),
+        handle=handles,
+        serializable=st.sampled_from((True, True, False)),
+        op_id=op_ids,
+        work=st.lists(actions, min_size=1, max_size=4),
+        end=st.sampled_from(("stay", "stay", "commit", "repair", "roll back")),
+    )
+    def transaction(
+        self,
+        slot: int,
+        handle: int,
+        serializable: bool,
+        op_id: str | None,
+        work: list[tuple[Any, ...]],
+        end: str,
+    ) -> None:
+        """Goes on with the transaction of a slot, or begins one."""
+        if slot not in self.open_txs:
+            self.open_txs[slot] = self.begun(handle, serializable, op_id)
+        each = self.open_txs[slot]
+        for kind, *arguments in work:
+            getattr(self, f"tx_{kind}")(each, *arguments)
+        if end != "stay":
+            self.end(slot, end)
+
+    @rule(
+        handle=handles,
+        serializable=st.sampled_from((True, True, False)),
+        before=st.lists(actions, min_size=1, max_size=4),
+        between=st.lists(st.one_of(pairs, places, steps, st.integers(1, 4)), max_size=3),
+        after=st.lists(actions, max_size=2),
+        how=st.sampled_from(("commit", "commit", "repair")),
+    )
+    def race(
+        self,
+        handle: int,
+        serializable: bool,
+        before: list[tuple[Any, ...]],
+        between: list[Any],
+        after: list[tuple[Any, ...]],
+        how: str,
+    ) -> None:
+        """A transaction from begin to end, and what others do meanwhile."""
+        slot = -1
+        self.open_txs[slot] = each = self.begun(handle, serializable, None)
+        for kind, *arguments in before:
+            getattr(self, f"tx_{kind}")(each, *arguments)
+        for step in between:
+            self.meanwhile(1 - handle, each, step)
+        for kind, *arguments in after:
+            getattr(self, f"tx_{kind}")(each, *arguments)
+        self.end(slot, how)
+
+    def meanwhile(self, handle: int, each: Open, step: Any) -> None:
+        if isinstance(step, int):
+            self.advance(step)
+        elif isinstance(step[0], str):
+            # On a key that the transaction has met, if there is one.
+            met = sorted({*each.model.reads, *each.model.writes}, key=order)
+            self.atomic(handle, met[0] if met else ((), "k"), step, None)
+        elif isinstance(step[1], str) and step[0] in NAMESPACES:
+            self.delete(handle, step, "blind", None)
+        else:
+            self.put(handle, step, "blind", True, None, None, None, None)
+
+    def begun(self, handle: int, serializable: bool, op_id: str | None) -> Open:
+        tx = self.stores[handle].transaction(
+            op_id=op_id, isolation="serializable" if serializable else "snapshot"
+        )
+        known = self.model.operations.get(op_id or "")
+        assert (tx.applied.revision if tx.applied else None) == (known[0] if known else None)
+        model = self.model.begin(serializable=serializable, op_id=op_id)
+        assert tx.revision == model.revision
+        return Open(handle, tx, model)
+
+    def tx_get(self, each: Open, place: Place, track: bool) -> None:
+        entry = each.tx.get(place[1], namespace=place[0], track=track)
+        value = self.model.read(each.model, place, track=track)
+        assert spell(entry.value if entry else DELETED) == spell(value)
+        if entry is not None:
+            own = place in each.model.writes
+            row = self.model.at(place, each.model.revision, each.model.instant)
+            assert entry.pending == own
+            assert entry.version == (None if own or row is None else row.number)
+
+    def tx_list(
+        self, each: Open, namespace: Any, prefix: str, where: Any, limit: int | None
+    ) -> None:
+        atomic = any(write.steps for write in each.model.writes.values())
+        if where[0] is not None and atomic and "scan of an atomic write by a filter" in GAPS:
+            return
+        found = each.tx.list(namespace, key_prefix=prefix, where=where[0], limit=limit)
+        scan = Scan(namespace, prefix, where[1], presence=False)
+        expected = self.model.scan(each.model, scan, limit)
+        assert [((entry.namespace, entry.key), spell(entry.value)) for entry in found] == [
+            (place, spell(value)) for place, value in expected
+        ]
+
+    def tx_count(self, each: Open, namespace: Any, prefix: str, where: Any) -> None:
+        atomic = any(write.steps for write in each.model.writes.values())
+        if where[0] is not None and atomic and "scan of an atomic write by a filter" in GAPS:
+            return
+        if where[0] is None and "count in a transaction" in GAPS:
+            return
+        count = each.tx.count(namespace, key_prefix=prefix, where=where[0])
+        scan = Scan(namespace, prefix, where[1], presence=True)
+        assert count == len(self.model.scan(each.model, scan, None))
+
+    def tx_write(self, each: Open, pair: tuple[Place, Any], base: str, ttl: int | None) -> None:
+        place, value = pair
+        write = Write(value, ttl=None if value is DELETED else ttl)
+        options: dict[str, Any] = {"namespace": place[0]}
+        if base == "overwrite":
+            options["overwrite"] = True
+            write.base = BLIND
+        elif base != "snapshot":
+            write.base = options["expected_version"] = self.expected(place, base)
+        if value is DELETED:
+            each.tx.delete(place[1], **options)
+        else:
+            each.tx.put(place[1], value, ttl_s=ttl, **options)
+        self.model.fold(each.model, place, write)
+
+    def tx_atomic(self, each: Open, place: Place, step: tuple[str, Any]) -> None:
+        own = each.model.writes.get(place)
+        if place in each.model.touches and "touch beside an atomic operation" in GAPS:
+            return
+        try:
+            applied((step,), self.model.own(each.model, place))
+        except Refused:
+            # On an own value it is refused at once; else only the commit could tell.
+            if own is not None and not own.steps:
+                with pytest.raises(InvalidValueError):
+                    call(each.tx, step, place)
+            return
+        call(each.tx, step, place)
+        self.model.fold(each.model, place, Write(steps=(step,)))
+
+    def tx_touch(self, each: Open, place: Place, ttl: int | None) -> None:
+        own = each.model.writes.get(place)
+        if own is not None and own.steps and "touch beside an atomic operation" in GAPS:
+            return
+        if self.shortens(place, ttl):
+            return
+        if self.model.read(each.model, place) is DELETED:
+            with pytest.raises(KeyMissingError):
+                each.tx.touch(place[1], ttl, namespace=place[0])
+            return
+        each.tx.touch(place[1], ttl, namespace=place[0])
+        if own is not None and not own.steps:
+            own.ttl = ttl
+        else:
+            each.model.touches[place] = ttl
+
+    @rule(slot=st.integers(0, 2), how=st.sampled_from(("commit", "repair")))
+    def end(self, slot: int, how: str) -> None:
+        """Ends the transaction of a slot, if there is one."""
+        each = self.open_txs.pop(slot, None)
+        if each is None:
+            return
+        if how == "roll back":
+            each.tx.rollback()
+            return
+        model = each.model
+        known = self.model.operations.get(model.op_id or "")
+        if known is not None:
+            commit = each.tx.commit()
+            assert (commit.replayed, commit.revision) == (True, known[0])
+            return
+        verdict, final = self.model.judge(model)
+        conflicted = self.try_commit(each, verdict)
+        if conflicted and how == "repair":
+            each.tx.rebase(accept=each.tx.stale())
+            self.model.rebase(model)
+            verdict, final = self.model.judge(model)
+            assert verdict is not Verdict.CONFLICT
+            conflicted = self.try_commit(each, verdict)
+            assert not conflicted
+        if conflicted or verdict is Verdict.INVALID:
+            each.tx.rollback()
+            return
+        # Touch comes first, so that an atomic operation keeps what it set, whatever their order.
+        revision, made = self.model.apply(final, op_id=model.op_id, touches=model.touches)
+        assert self.committed == (
+            revision,
+            [(place, version.number) for place, version in made],
+        )
+        if model.op_id is not None:
+            self.model.operations[model.op_id] = (revision or 0, None, "null")
+        self.note()
+
+    def try_commit(self, each: Open, verdict: Verdict) -> bool:
+        """Commits as the verdict says; returns whether it met a conflict."""
+        self.committed: Any = None
+        if verdict is Verdict.INVALID:
+            with pytest.raises(InvalidValueError):
+                each.tx.commit()
+            return False
+        try:
+            commit = each.tx.commit()
+        except ConflictError:
+            assert verdict is not Verdict.COMMIT
+            return True
+        assert verdict is not Verdict.CONFLICT
+        changes = [((change.namespace, change.key), change.version) for change in commit.changes]
+        self.committed = (commit.revision, changes)
+        return False
+
+    # Time, snapshots, store objects.
+
+    @rule(seconds=st.integers(1, 4))
+    def advance(self, seconds: int) -> None:
+        self.model.now += seconds
+
+    @rule(handle=handles)
+    def keep(self, handle: int) -> None:
+        state = self.model.state(self.model.revision, self.model.now)
+        shown = [described(*each) for each in state.items()]
+        self.kept = [*self.kept[-5:], Kept(handle, self.stores[handle].snapshot(), shown)]
+
+    @rule(handle=handles, name=st.sampled_from("tu"), back=st.integers(0, 5))
+    def tag(self, handle: int, name: str, back: int) -> None:
+        revision = max(self.model.revision - back, 0)
+        self.stores[handle].audit.tag(name, at=revision)
+        self.tags[name] = revision
+
+    @rule(
+        handle=handles,
+        by=st.sampled_from(("revision", "tag", "time")),
+        name=st.sampled_from("tu"),
+        back=st.integers(0, 12),
+    )
+    def read_the_past(self, handle: int, by: str, name: str, back: int) -> None:
+        store = self.stores[handle]
+        if by == "revision":
+            revision = max(self.model.revision - back, 0)
+            self.check(store.snapshot(at=revision), self.shown[revision])
+        elif by == "time":
+            instant = self.model.now - back
+            revision = self.model.revision_at(instant)
+            snapshot = store.snapshot(at=EPOCH + timedelta(seconds=instant))
+            assert snapshot.revision == revision
+            state = self.model.state(revision, instant)
+            self.check(snapshot, [described(*each) for each in state.items()])
+        elif name in self.tags:
+            self.check(store.snapshot(at=name), self.shown[self.tags[name]])
+        else:
+            with pytest.raises(agentmem.RevisionError):
+                store.snapshot(at=name)
+
+    @rule(handle=handles)
+    def reopen(self, handle: int) -> None:
+        self.stores[handle].close()
+        self.stores[handle] = self.open()
+        self.open_txs = {
+            slot: each for slot, each in self.open_txs.items() if each.handle != handle
+        }
+        self.kept = [each for each in self.kept if each.handle != handle]
+
+    def check(self, view: Any, shown: list[tuple[Any, ...]]) -> None:
+        assert [seen(entry) for entry in view.list()] == shown
+        assert view.count() == len(shown)
+        namespaces = {each[0] for each in shown}
+        assert view.namespaces() == sorted(namespaces, key=lambda each: order((each, "")))
+
+    # After every step.
+
+    @invariant()
+    def the_present_is_that_of_the_model(self) -> None:
+        state = self.model.state(self.model.revision, self.model.now)
+        shown = [described(*each) for each in state.items()]
+        for store in self.stores:
+            assert store.revision == self.model.revision
+            self.check(store, shown)
+        for namespace in NAMESPACES:
+            inside = [each for each in shown if each[0] == namespace]
+            found = self.stores[0].get_many(KEYS, namespace=namespace)
+            assert sorted(map(seen, found.values()), key=lambda at: order(at[:2])) == inside
+        for (namespace, key), version in self.model.versions.items():
+            entry = self.stores[1].get(key, namespace=namespace)
+            row = state.get((namespace, key))
+            assert (seen(entry) if entry else None) == (
+                described((namespace, key), row) if row else None
+            )
+            if entry is not None:
+                assert entry.expires_at == moment(version[-1].expires_at)
+
+    @invariant()
+    def kept_snapshots_show_what_they_showed(self) -> None:
+        for each in self.kept:
+            self.check(each.snapshot, each.shown)
+
+
+StoreMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=50)
+TestStoreMachine = pytest.mark.slow(StoreMachine.TestCase)
