@@ -15,14 +15,21 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.report import MissingPeerError
 
-__all__ = ["Counter", "etcd_counter", "langgraph_store", "redis_counters", "zodb_counters"]
+__all__ = [
+    "Counter",
+    "etcd_counter",
+    "fill_langgraph",
+    "langgraph_store",
+    "redis_counters",
+    "zodb_counters",
+]
 
 _START_TIMEOUT_S: Final = 30.0
 _REQUEST_TIMEOUT_S: Final = 30.0
@@ -80,6 +87,12 @@ def langgraph_store(path: str, *, tuned: bool = False) -> Iterator[Any]:
         store = module.SqliteStore(connection)
         store.setup()
         yield store
+
+
+def fill_langgraph(store: Any, namespace: str, items: Mapping[str, Any]) -> None:
+    """Puts many items in one batch: one by one takes long, with no write-ahead log."""
+    put = _module("langgraph.store.base", "langgraph-checkpoint-sqlite").PutOp
+    store.batch([put((namespace,), key, value) for key, value in items.items()])
 
 
 @contextmanager

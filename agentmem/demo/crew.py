@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final
 
-from agentmem.errors import AgentMemError
-
 __all__ = ["Child", "ChildFailedError", "Crew"]
 
 Message = dict[str, Any]
@@ -27,7 +25,7 @@ _SHOWN_ERROR_BYTES: Final = 4_000
 _COMMAND: Final = (sys.executable, "-P", "-m", "agentmem.demo.workers")
 
 
-class ChildFailedError(AgentMemError):
+class ChildFailedError(Exception):
     """A process of the demo failed, so the demo has no result.
 
     Attributes:
@@ -39,7 +37,9 @@ class ChildFailedError(AgentMemError):
     details: str
 
     def __init__(self, message: str = "", *, child: str = "", details: str = "") -> None:
-        super().__init__(message, child=child, details=details)
+        super().__init__(message)
+        self.child = child
+        self.details = details
 
 
 class Child:

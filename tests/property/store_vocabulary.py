@@ -100,6 +100,16 @@ actions = st.one_of(
 )
 
 
+# A transaction from begin to end: isolation, work, what others do, more work, the end.
+rounds = st.tuples(
+    st.sampled_from((True, True, False)),
+    st.lists(actions, min_size=1, max_size=4),
+    st.lists(st.one_of(pairs, places, steps, st.integers(1, 4)), max_size=3),
+    st.lists(actions, max_size=2),
+    st.sampled_from(("commit", "commit", "repair")),
+)
+
+
 def moment(seconds: int | None) -> datetime | None:
     return None if seconds is None else EPOCH + timedelta(seconds=seconds)
 

@@ -42,10 +42,8 @@ from tests.property.store_vocabulary import (
     handles,
     moment,
     op_ids,
-    pairs,
-    places,
+    rounds,
     seen,
-    steps,
 )
 
 
@@ -83,7 +81,7 @@ class StoreMachine(SingleCalls):
         handle=handles,
         serializable=st.sampled_from((True, True, False)),
         op_id=op_ids,
-        work=st.lists(actions, min_size=1, max_size=4),
+        work=st.lists(actions, min_size=1, max_size=5),
         end=st.sampled_from(("stay", "stay", "commit", "repair", "roll back")),
     )
     def transaction(
@@ -99,38 +97,25 @@ class StoreMachine(SingleCalls):
         if slot not in self.open_txs:
             self.open_txs[slot] = self.begun(handle, serializable, op_id)
         each = self.open_txs[slot]
-        for kind, *arguments in work:
-            getattr(self, f"tx_{kind}")(each, *arguments)
+        self.work(each, work)
         if end != "stay":
             self.end(slot, end)
 
-    @rule(
-        handle=handles,
-        serializable=st.sampled_from((True, True, False)),
-        before=st.lists(actions, min_size=1, max_size=4),
-        between=st.lists(st.one_of(pairs, places, steps, st.integers(1, 4)), max_size=3),
-        after=st.lists(actions, max_size=2),
-        how=st.sampled_from(("commit", "commit", "repair")),
-    )
-    def race(
-        self,
-        handle: int,
-        serializable: bool,
-        before: list[tuple[Any, ...]],
-        between: list[Any],
-        after: list[tuple[Any, ...]],
-        how: str,
-    ) -> None:
-        """A transaction from begin to end, and what others do meanwhile."""
-        slot = -1
-        self.open_txs[slot] = each = self.begun(handle, serializable, None)
-        for kind, *arguments in before:
+    @rule(handle=handles, rounds=st.lists(rounds, min_size=1, max_size=3))
+    def race(self, handle: int, rounds: list[tuple[Any, ...]]) -> None:
+        """Transactions from begin to end, and what others do meanwhile."""
+        for serializable, before, between, after, how in rounds:
+            slot = -1
+            self.open_txs[slot] = each = self.begun(handle, serializable, None)
+            self.work(each, before)
+            for step in between:
+                self.meanwhile(1 - handle, each, step)
+            self.work(each, after)
+            self.end(slot, how)
+
+    def work(self, each: Open, todo: list[tuple[Any, ...]]) -> None:
+        for kind, *arguments in todo:
             getattr(self, f"tx_{kind}")(each, *arguments)
-        for step in between:
-            self.meanwhile(1 - handle, each, step)
-        for kind, *arguments in after:
-            getattr(self, f"tx_{kind}")(each, *arguments)
-        self.end(slot, how)
 
     def meanwhile(self, handle: int, each: Open, step: Any) -> None:
         if isinstance(step, int):
@@ -293,17 +278,28 @@ class StoreMachine(SingleCalls):
     def advance(self, seconds: int) -> None:
         self.model.now += seconds
 
-    @rule(handle=handles)
-    def keep(self, handle: int) -> None:
-        state = self.model.state(self.model.revision, self.model.now)
-        shown = [described(*each) for each in state.items()]
-        self.kept = [*self.kept[-5:], Kept(handle, self.stores[handle].snapshot(), shown)]
-
-    @rule(handle=handles, name=st.sampled_from("tu"), back=st.integers(0, 5))
-    def tag(self, handle: int, name: str, back: int) -> None:
-        revision = max(self.model.revision - back, 0)
-        self.stores[handle].audit.tag(name, at=revision)
-        self.tags[name] = revision
+    @rule(
+        handle=handles,
+        what=st.sampled_from(("keep", "keep", "tag", "tag", "reopen")),
+        name=st.sampled_from("tu"),
+        back=st.integers(0, 5),
+    )
+    def look_after(self, handle: int, what: str, name: str, back: int) -> None:
+        if what == "keep":
+            state = self.model.state(self.model.revision, self.model.now)
+            shown = [described(*each) for each in state.items()]
+            self.kept = [*self.kept[-5:], Kept(handle, self.stores[handle].snapshot(), shown)]
+        elif what == "tag":
+            revision = max(self.model.revision - back, 0)
+            self.stores[handle].audit.tag(name, at=revision)
+            self.tags[name] = revision
+        else:
+            self.stores[handle].close()
+            self.stores[handle] = self.open()
+            self.open_txs = {
+                slot: each for slot, each in self.open_txs.items() if each.handle != handle
+            }
+            self.kept = [each for each in self.kept if each.handle != handle]
 
     @rule(
         handle=handles,
@@ -328,15 +324,6 @@ class StoreMachine(SingleCalls):
         else:
             with pytest.raises(agentmem.RevisionError):
                 store.snapshot(at=name)
-
-    @rule(handle=handles)
-    def reopen(self, handle: int) -> None:
-        self.stores[handle].close()
-        self.stores[handle] = self.open()
-        self.open_txs = {
-            slot: each for slot, each in self.open_txs.items() if each.handle != handle
-        }
-        self.kept = [each for each in self.kept if each.handle != handle]
 
     def check(self, view: Any, shown: list[tuple[Any, ...]]) -> None:
         assert [seen(entry) for entry in view.list()] == shown
