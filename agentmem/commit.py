@@ -58,7 +58,7 @@ class _Phase(Enum):
 class _Ticket:
     """A request in the queue."""
 
-    __slots__ = ("alone", "gate", "queued", "request", "settled")
+    __slots__ = ("alone", "gate", "queued", "request", "settled", "withdrawn")
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -67,6 +67,7 @@ class _Ticket:
         self.queued = False
         self.settled = False
         self.alone = False  # a batch with it in it has failed
+        self.withdrawn = False  # its thread was struck and waits for no verdict
 
     def wake(self) -> None:
         """Lets the thread look again. Called under the queue's lock."""
@@ -166,8 +167,8 @@ class Committer:
     def _step(self, ticket: _Ticket) -> None:
         with self._mutex:
             if not ticket.queued:
-                ticket.queued = True
                 self._waiting.append(ticket)
+                ticket.queued = True  # last: what is noted as queued can be found
             if self._leader is None:
                 self._leader = ticket
             leads = self._leader is ticket
@@ -183,8 +184,11 @@ class Committer:
             self._fill(self._batch)
             self._settle(self._batch)
             self._batch = None
-        self._batch = None
+        if self._batch is not None:
+            self._abandon(self._batch)
+            self._batch = None
         with self._mutex:
+            self._drop_settled()
             following = self._waiting[0] if self._waiting else None
             if following is not None:
                 following.wake()  # first: whoever is leader must have been woken
@@ -198,6 +202,7 @@ class Committer:
             for ticket in batch.tickets:  # taken, but perhaps not yet out of the queue
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
+            self._drop_settled()
             size = 0
             while self._waiting and len(batch.tickets) < _MAX_REQUESTS:
                 ticket = self._waiting[0]
@@ -215,17 +220,23 @@ class Committer:
         if batch is not None:
             self._roll_back_or_finish(batch)
         with self._mutex:
-            if ticket.settled:
-                return
-            if batch is not None and ticket in batch.tickets:
-                batch.tickets.remove(ticket)
-                ticket.settled = True
-            if ticket in self._waiting:
+            waits = ticket in self._waiting
+            taken = batch is not None and ticket in batch.tickets
+            if not ticket.withdrawn:
+                if ticket.settled or (ticket.queued and not waits and not taken):
+                    return  # it has its verdict, or another leader has it and will give one
+                # First of all: from here on this can be struck and begun again.
+                ticket.withdrawn = True
+            ticket.settled = True
+            if waits:
                 self._waiting.remove(ticket)
-                ticket.settled = True
-            if not ticket.queued:
-                ticket.settled = ticket.queued = True
-            # Else another leader has it: wait for the verdict.
+            if batch is not None and taken:
+                batch.tickets.remove(ticket)
+
+    def _drop_settled(self) -> None:
+        """Takes those out of the queue that were withdrawn. Called under the queue's lock."""
+        while self._waiting and self._waiting[0].settled:
+            self._waiting.popleft()
 
     def _roll_back_or_finish(self, batch: _Batch) -> None:
         """Brings a batch that was struck in the middle to NEW or SETTLED."""

@@ -57,6 +57,7 @@ def told(store: agentmem.Store, error: Exception, die: bool) -> dict[str, Any]:
             found["outcome"] = commit.revision if commit is not None else None
         except agentmem.AgentMemError as second:
             found["outcome"] = type(second).__name__
+            found["outcome_attempt"] = getattr(second, "attempt", b"").hex()
     return found
 
 

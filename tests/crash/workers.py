@@ -1,0 +1,44 @@
+"""What the processes of these tests do; `Crew` starts them, so they must be importable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import agentmem
+
+VALUE = "x" * 20_000
+MOST_PUTS = 1_000
+
+
+def fill(store: agentmem.Store) -> tuple[int, agentmem.AgentMemError]:
+    """Puts values, each under its own op_id, until it fails; (puts that returned, the error)."""
+    for number in range(MOST_PUTS):
+        try:
+            store.put(f"k{number:04}", VALUE, op_id=f"op-{number}")
+        except agentmem.AgentMemError as error:
+            return number, error
+    raise AssertionError("the disk never fills")
+
+
+def fill_limited_files(
+    report: Callable[[dict[str, Any]], None],
+    begin: Callable[[], object],
+    path: str,
+    max_bytes: int,
+) -> None:
+    """Fills files that may not grow beyond a size, then is allowed more, and goes on."""
+    import resource
+
+    begin()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with agentmem.open(path, blind_writes="allow") as store:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+        count, error = fill(store)
+        said: dict[str, Any] = {"count": count, "error": error, "readable": len(store.list())}
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        if isinstance(error, agentmem.IndeterminateCommitError):
+            said["outcome"] = store.outcome(error)
+        said["version"] = store.put(f"k{count:04}", VALUE, op_id=f"op-{count}").version
+        said["after"] = store.put("after", 1).version
+        report(said)
