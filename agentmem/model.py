@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 __all__ = ["DELETE", "Change", "Commit", "Conflict", "ConflictRecord", "Entry", "Stale", "Tag"]
 
@@ -69,8 +69,33 @@ class _Html:
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
 
+class _Filled:
+    """Fills its fields when they are first asked for.
+
+    A read makes many entries of which the caller looks at two or three fields; making times and
+    texts for all of them costs more than reading the row. `fill` sets where the fields come from;
+    an object that was made by its constructor has them all and never comes here.
+    """
+
+    __slots__ = ("_source",)
+
+    if not TYPE_CHECKING:  # a type checker would take it to mean that every name is there
+
+        def __getattr__(self, name: str) -> Any:
+            fields_of, source = object.__getattribute__(self, "_source")
+            field_of = fields_of.get(name)
+            if field_of is None:
+                raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+            value = field_of(source)
+            object.__setattr__(self, name, value)
+            return value
+
+
+_set_source: Final = _Filled._source.__set__  # type: ignore[attr-defined]  # the slot's descriptor
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Entry(_Html, Generic[V]):
+class Entry(_Filled, _Html, Generic[V]):
     """One version of one key.
 
     Attributes:
@@ -112,6 +137,13 @@ class Entry(_Html, Generic[V]):
             + (", deleted" if self.deleted else "")
         )
         return f"Entry({name!r}, {short(self.value)}, {state})"
+
+
+def filled(fields_of: Mapping[str, Callable[[Any], Any]], source: object) -> Entry[Any]:
+    """An entry whose fields are made from a source when they are first asked for."""
+    entry: Entry[Any] = object.__new__(Entry)
+    _set_source(entry, (fields_of, source))
+    return entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 from agentmem.engines.base import OPERATIONS, CommitRow, ConflictRow, EntryRow
@@ -13,6 +15,7 @@ from agentmem.model import (
     Conflict,
     ConflictRecord,
     Entry,
+    filled,
     to_datetime,
 )
 from agentmem.namespaces import encode
@@ -33,22 +36,36 @@ __all__ = [
 
 
 def entry_of(row: EntryRow, scope: Scope) -> Entry[Any]:
-    """An entry with a fresh value."""
-    value = None if row.value is None else load(row.value)
-    return Entry(
-        scope.relative(row.namespace),
-        row.key,
-        row.version,
-        row.revision,
-        value,
-        text_of(row.text, value, scope.limits),
-        row.agent,
-        row.op_id,
-        to_datetime(row.created_at),
-        to_datetime(row.committed_at),
-        None if row.expires_at is None else to_datetime(row.expires_at),
-        row.deleted,
-    )
+    """An entry with a fresh value; its fields are made when they are first asked for."""
+    return filled(_FIELDS, (row, scope))
+
+
+def _moment(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else to_datetime(microseconds)
+
+
+def _text(source: tuple[EntryRow, Scope]) -> str | None:
+    row, scope = source
+    if row.text is not None or row.value is None:
+        return row.text or None
+    return text_of(None, load(row.value), scope.limits)
+
+
+_FIELDS: Final[dict[str, Callable[[tuple[EntryRow, Scope]], Any]]] = {
+    "namespace": lambda source: source[1].relative(source[0].namespace),
+    "key": lambda source: source[0].key,
+    "version": lambda source: source[0].version,
+    "revision": lambda source: source[0].revision,
+    "value": lambda source: None if source[0].value is None else load(source[0].value),
+    "text": _text,
+    "agent": lambda source: source[0].agent,
+    "op_id": lambda source: source[0].op_id,
+    "created_at": lambda source: to_datetime(source[0].created_at),
+    "committed_at": lambda source: to_datetime(source[0].committed_at),
+    "expires_at": lambda source: _moment(source[0].expires_at),
+    "deleted": lambda source: source[0].deleted,
+    "pending": lambda _source: False,
+}
 
 
 def text_of(stored: str | None, value: Any, limits: Limits) -> str | None:

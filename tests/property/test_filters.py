@@ -507,7 +507,7 @@ def test_filters_are_equal_if_their_canonical_texts_are() -> None:
 
 
 def test_filter_is_frozen_and_can_be_pickled() -> None:
-    one = parse({"a": {"$in": [1, "x", [2]], "$ne": None}})
+    one = parse({"a": {"$in": [1, "x", [2]], "$ne": None, "$exists": True}})
     with pytest.raises(FrozenInstanceError):
         one.canonical = "{}"  # type: ignore[misc]  # that it is refused is the test
     again = pickle.loads(pickle.dumps(one))  # noqa: S301  # our own bytes
@@ -533,6 +533,14 @@ def destroy(value: Any) -> None:
         for item in list(value.values() if isinstance(value, dict) else value):
             destroy(item)
         value.clear()
+
+
+def test_changing_the_argument_after_parse_changes_nothing() -> None:
+    where: dict[str, Any] = {"a": {"$in": [[1]]}, "$or": [{"b": {"c": [2]}}]}
+    one = parse(where)
+    destroy(where)
+    assert one.matches({"a": [1], "b": {"c": [2]}})
+    assert not one.matches({"a": [], "b": {}})
 
 
 @given(where=wheres(), value=json_values())

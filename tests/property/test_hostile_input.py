@@ -83,7 +83,7 @@ writes = st.lists(
 
 
 @settings(max_examples=100)
-@given(namespaces(max_depth=2).filter(bool), namespaces(max_depth=2).filter(bool), writes, wheres())
+@given(roots, roots, writes, wheres())
 def test_two_scopes_and_their_root_see_each_others_writes_only_where_they_should(
     one: Labels, two: Labels, todo: list[tuple[int, Labels, str, Any]], where: Any
 ) -> None:

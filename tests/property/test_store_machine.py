@@ -33,7 +33,6 @@ from tests.property.store_model import (
 )
 from tests.property.store_vocabulary import (
     EPOCH,
-    GAPS,
     KEYS,
     NAMESPACES,
     actions,
@@ -152,9 +151,6 @@ class StoreMachine(SingleCalls):
     def tx_list(
         self, each: Open, namespace: Any, prefix: str, where: Any, limit: int | None
     ) -> None:
-        atomic = any(write.steps for write in each.model.writes.values())
-        if where[0] is not None and atomic and "scan of an atomic write by a filter" in GAPS:
-            return
         found = each.tx.list(namespace, key_prefix=prefix, where=where[0], limit=limit)
         scan = Scan(namespace, prefix, where[1], presence=False)
         expected = self.model.scan(each.model, scan, limit)
@@ -163,11 +159,6 @@ class StoreMachine(SingleCalls):
         ]
 
     def tx_count(self, each: Open, namespace: Any, prefix: str, where: Any) -> None:
-        atomic = any(write.steps for write in each.model.writes.values())
-        if where[0] is not None and atomic and "scan of an atomic write by a filter" in GAPS:
-            return
-        if where[0] is None and "count in a transaction" in GAPS:
-            return
         count = each.tx.count(namespace, key_prefix=prefix, where=where[0])
         scan = Scan(namespace, prefix, where[1], presence=True)
         assert count == len(self.model.scan(each.model, scan, None))
@@ -189,8 +180,6 @@ class StoreMachine(SingleCalls):
 
     def tx_atomic(self, each: Open, place: Place, step: tuple[str, Any]) -> None:
         own = each.model.writes.get(place)
-        if place in each.model.touches and "touch beside an atomic operation" in GAPS:
-            return
         try:
             applied((step,), self.model.own(each.model, place))
         except Refused:
@@ -204,10 +193,6 @@ class StoreMachine(SingleCalls):
 
     def tx_touch(self, each: Open, place: Place, ttl: int | None) -> None:
         own = each.model.writes.get(place)
-        if own is not None and own.steps and "touch beside an atomic operation" in GAPS:
-            return
-        if self.shortens(place, ttl):
-            return
         if self.model.read(each.model, place) is DELETED:
             with pytest.raises(KeyMissingError):
                 each.tx.touch(place[1], ttl, namespace=place[0])

@@ -120,20 +120,25 @@ def reopened(path: str) -> dict[str, Any]:
     store = agentmem.open(path, durability="relaxed", blind_writes="allow")
     store.put("parent", 1)
     told, tell = os.pipe()
+    ready, get_ready = os.pipe()
 
     def child() -> list[str]:
         acknowledged = []
         try:
             again = agentmem.open(path, durability="relaxed", blind_writes="allow")
         except agentmem.ForkedStoreError:
+            # An honest refusal loses nothing either.
+            os.write(get_ready, b"x")
             os.read(told, 1)
             return []
         acknowledged.append(again.put("child, before", 1).key)
+        os.write(get_ready, b"x")
         os.read(told, 1)
         acknowledged.append(again.put("child, after", 2).key)
         return acknowledged
 
     pid, reading = in_child(child)
+    os.read(ready, 1)
     store.put("parent, after", 2)
     store.close()
     os.write(tell, b"x")

@@ -16,8 +16,10 @@ The batch that is struck, in every test here::
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import logging
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -143,6 +145,64 @@ def test_a_second_interruption_during_recovery_does_no_more_harm(scene: Scene, s
         if not strike.struck:
             break
     assert twice > 50, "hardly any recovery was struck"
+    assert scene.other.admin.verify().problems == []
+
+
+def interrupted_transact(scene: Scene, key: str, strike: Strike) -> tuple[object, object]:
+    """One transact that conflicts at first; what its own thread and another then see."""
+    runs: list[None] = []
+
+    def add(tx: agentmem.Transaction) -> int:
+        runs.append(None)
+        if len(runs) == 1:
+            scene.other.increment(key)
+        number: int = tx.get(key).value + 1  # type: ignore[union-attr]  # it is there
+        tx.put(key, number)
+        return number
+
+    def work() -> object:
+        try:
+            with strike:
+                scene.store.transact(add, op_id=f"{key}:transact")
+        except Interruption:
+            pass
+        scene.other.increment(key)
+        # A statement left half read would show this thread the past.
+        return scene.store.get(key)
+
+    call = Call(work)
+    call.start()
+    assert call.ended(HANG_S), f"it hangs after a strike at {strike.struck}"
+    if call.error is not None:
+        raise call.error
+    return call.result, scene.other.get(key)
+
+
+@pytest.mark.stress
+def test_an_interruption_anywhere_in_transact_leaves_nothing_held(
+    scene: Scene, tmp_path: Path
+) -> None:
+    files = {"transact.py", "contention.py", "lane.py", "core.py", "engine.py", "transaction.py"}
+    lane = os.open(tmp_path / "struck.db-lane", os.O_RDWR)
+    for place in range(1, MOST_PLACES):
+        key = f"transact-{place}"
+        scene.store.put(key, 0)
+        strike = Strike({place}, files)
+        seen, there = interrupted_transact(scene, key, strike)
+        assert seen == there, f"its thread reads the past after a strike at {strike.struck}"
+        # The lane of the thread and of the process: others would wait for nothing.
+        assert not scene.store._core.lane._turn.locked(), f"after a strike at {strike.struck}"
+        fcntl.flock(lane, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lane, fcntl.LOCK_UN)
+        scene.other.transact(
+            lambda tx, key=key: tx.increment(key),  # type: ignore[misc]  # binds the loop's variable
+            op_id=f"{key}:transact",
+        )
+        assert len(scene.other.log(op_id=f"{key}:transact", limit=5)) == 1
+        if not strike.struck:
+            break
+    os.close(lane)
+    assert place > 100, "the places of transact are not found"
     assert scene.other.admin.verify().problems == []
 
 

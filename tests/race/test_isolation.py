@@ -251,9 +251,9 @@ HARMLESS: dict[str, tuple[Ask, Callable[[Store, int], object]]] = {
         lambda tx: tx.count("tasks"),
         lambda other, n: other.put("a1", n, namespace="tasks"),
     ),
-    "a key more in a namespace": (
+    "another value under the list of namespaces": (
         lambda tx: tx.namespaces(),
-        lambda other, n: other.put(f"k{n}", n, namespace="tasks"),
+        lambda other, n: other.put("a1", n, namespace="tasks"),
     ),
     "another key": (lambda tx: tx.get("k"), lambda other, n: other.put(f"k{n}", n)),
     "a key that comes and goes": (
