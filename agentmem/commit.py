@@ -22,6 +22,7 @@ and only then lets the exception through, to its own caller alone.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections import deque
@@ -31,7 +32,7 @@ from typing import Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import CommitUnknownError, Engine, WriteSession
-from agentmem.errors import IndeterminateCommitError, StoreBusyError
+from agentmem.errors import AgentMemError, IndeterminateCommitError, StoreBusyError
 from agentmem.judge import Judge
 from agentmem.limits import Limits
 from agentmem.merge.registry import MergeRegistry
@@ -278,13 +279,23 @@ class Committer:
         except CommitUnknownError as error:
             cause = error
             self._finish(batch, lambda request: _indeterminate(batch, request, cause))
-        except Exception as error:  # noqa: BLE001  # reported to whose request it was
+        except Exception as error:
             failure = error
+            if batch.phase is _Phase.COMMITTING and not isinstance(error, AgentMemError):
+                # No answer to COMMIT, but an asynchronous exception that hid it.
+                self._roll_back_or_finish(batch)
+                raise
             self._abandon(batch)
-            if len(batch.tickets) == 1 or isinstance(error, StoreBusyError):
+            if len(batch.tickets) == 1:
                 self._finish(batch, lambda _request: failure)
+            elif isinstance(error, StoreBusyError):
+                self._finish(batch, lambda _request: copy.copy(failure))
             else:
                 self._requeue_alone(batch)
+                if not isinstance(error, AgentMemError):
+                    # No error of a request: most likely an asynchronous exception, which is for
+                    # the leader's own caller.
+                    raise
         else:
             self._finish(batch, None)
 
@@ -310,7 +321,7 @@ class Committer:
             request.reset()
             try:
                 judge.decide(request)
-            except Exception as error:  # noqa: BLE001  # reported to whose request it was
+            except AgentMemError as error:
                 request.receipt = None
                 request.error = error
         if judge.rows:

@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from agentmem.engines.base import Engine
@@ -34,7 +34,8 @@ class Lane:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._turn = threading.Lock()  # held by the thread of this process that tries again
+        # Held by the thread of this process that tries again.
+        self._turn = threading.RLock()
 
     @contextmanager
     def attempt(self, number: int, until: float | None = None) -> Iterator[None]:
@@ -48,18 +49,25 @@ class Lane:
             yield
             return
         wait_until = time.monotonic() + _left(_LONGEST_WAIT_S, until)
-        if not self._turn.acquire(timeout=_left(_LONGEST_WAIT_S, until)):
-            self._pause(number, until)
-            yield
-            return
+        turn = self._turn
         try:
+            if not turn.acquire(timeout=_left(_LONGEST_WAIT_S, until)):
+                # Whoever has it takes long, or was struck before it could let go: the next ones
+                # need not wait for it, too.
+                self._turn = threading.RLock()
+                self._pause(number, until)
+                yield
+                return
             urgent = number >= _URGENT
             with self._engine.lane(_left(_LONGEST_WAIT_S, wait_until), urgent=urgent) as alone:
                 if not alone:
                     self._pause(number, until)
                 yield
         finally:
-            self._turn.release()
+            # It refuses to be released by who does not hold it. A note of our own could be missing:
+            # an asynchronous exception can strike right after it was acquired.
+            with suppress(RuntimeError):
+                turn.release()
 
     def _pause(self, number: int, until: float | None) -> None:
         longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**number)

@@ -79,7 +79,21 @@ def _dump_plain(value: object, limits: Limits, what: str) -> bytes:
 def _plain(value: object, limits: Limits, what: str) -> Any:
     """The value with only JSON's own types in it; raises at the first thing that is none."""
 
+    # Every part takes two bytes at least; without a count, a list that holds one list twice, and
+    # so on forty levels deep, would be walked for ever.
+    left = limits.max_value_bytes // 2 + 1
+
     def walk(node: object, path: tuple[object, ...]) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise LimitExceededError(
+                f"{what} is longer than {limits.max_value_bytes} bytes as JSON; split it over "
+                "several keys",
+                path=_spell(path),
+                limit=limits.max_value_bytes,
+                actual=limits.max_value_bytes + 1,
+            )
         kind = type(node)
         if kind is str:
             if "\x00" in node:  # type: ignore[operator]  # kind is str

@@ -164,6 +164,19 @@ def test_a_deleted_base_can_be_accepted(store: Store, other: Store) -> None:
     assert store["k"] == 2
 
 
+@pytest.mark.xfail(strict=True, reason="a touch of what was accepted as gone conflicts for ever")
+def test_a_touched_key_that_is_gone_can_be_accepted(store: Store, other: Store) -> None:
+    store.put("k", 1)
+    tx = store.transaction()
+    tx.touch("k", 60)
+    tx["result"] = 1
+    other.delete("k")
+    tx.rebase(accept=tx.stale())
+    assert tx.stale() == []
+    tx.commit()
+    assert store["result"] == 1
+
+
 def test_conflicts_of_a_failed_commit_can_be_accepted(store: Store, moved: Transaction) -> None:
     with pytest.raises(ConflictError) as caught:
         moved.commit()

@@ -54,10 +54,10 @@ def strace_works(tmp_path_factory: pytest.TempPathFactory) -> None:
         pytest.skip("strace may not trace, or cannot inject, on this system")
 
 
-def run(folder: Path, call: str, error: str, when: str, *, die: bool = False) -> Run:
+def run(folder: Path, call: str, error: str, when: str, *, end: str = "") -> Run:
     path, log = folder / f"{call}-{when}.db", folder / f"{call}-{when}.log"
     agentmem.open(path).close()
-    writer = [sys.executable, str(WRITER), str(path), "full", *(["die"] if die else [])]
+    writer = [sys.executable, str(WRITER), str(path), "full", *([end] if end else [])]
     command = failing_calls(writer, call=call, error=error, when=when, log=log)
     assert command is not None
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -128,18 +128,19 @@ def check_outcome(store: agentmem.Store, found: Run, event: dict[str, Any]) -> N
 
 
 def fail_each(
-    folder: Path, call: str, error: str, pattern: str, *, step: int = 1, die: bool = False
+    folder: Path, call: str, error: str, pattern: str, *, step: int = 1, end: str = ""
 ) -> Counter[str]:
     """Fails each (or each `step`-th) call of a kind; returns the errors that this caused."""
     errors: Counter[str] = Counter()
     for number in range(1, MOST_CALLS, step):
-        found = run(folder, call, error, pattern.format(number, number + 2), die=die)
+        found = run(folder, call, error, pattern.format(number, number + 2), end=end)
         if found.injected == 0:
             assert number > step, f"no {call} was made to fail"
             return errors
         check(found)
         errors.update(event["error"] for event in found.failures)
-        assert found.killed == (die and INDETERMINATE in [e["error"] for e in found.failures])
+        failed = INDETERMINATE in [event["error"] for event in found.failures]
+        assert found.killed == (bool(end) and failed)
     raise AssertionError(f"more than {MOST_CALLS} calls of {call}")
 
 
@@ -152,8 +153,13 @@ def test_a_failing_fsync_is_indeterminate_and_a_retry_applies_once(
 
 
 def test_a_writer_killed_after_a_failing_fsync_leaves_one_of_two_states(tmp_path: Path) -> None:
-    errors = fail_each(tmp_path, "fsync", "EIO", "{}", die=True)
+    errors = fail_each(tmp_path, "fsync", "EIO", "{}", end="die")
     assert errors[INDETERMINATE] >= 4
+
+
+def test_what_a_writer_was_told_of_its_commit_stays_so_when_it_is_killed(tmp_path: Path) -> None:
+    errors = fail_each(tmp_path, "fsync", "EIO", "{}", end="ask-and-die")
+    assert errors[INDETERMINATE] >= 3
 
 
 def test_a_failing_write_is_a_typed_error_and_a_retry_applies_once(tmp_path: Path) -> None:
@@ -170,5 +176,5 @@ def test_no_space_for_a_write_is_a_disk_full_error_and_a_retry_applies_once(
 
 
 def test_a_writer_killed_after_a_failing_write_leaves_one_of_two_states(tmp_path: Path) -> None:
-    errors = fail_each(tmp_path, "pwrite64", "EIO", "{}", step=5, die=True)
+    errors = fail_each(tmp_path, "pwrite64", "EIO", "{}", step=5, end="die")
     assert errors[INDETERMINATE] >= 3

@@ -1,7 +1,8 @@
-"""A writer on a disk that fails: ``python writer.py PATH DURABILITY [die]``; prints JSON lines.
+"""A writer on a disk that fails: ``python writer.py PATH DURABILITY [END]``; prints JSON lines.
 
 Each operation is done under its own op_id, once more for every failure, as a client would. Of a
-failure it tells all that the store says about it.
+failure it tells all that the store says about it. END is ``die``: it kills itself where COMMIT
+has failed; or ``ask-and-die``: where it has also been told the outcome.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def operations(store: agentmem.Store) -> dict[str, Callable[[], Any]]:
     }
 
 
-def told(store: agentmem.Store, error: Exception, die: bool) -> dict[str, Any]:
+def told(store: agentmem.Store, error: Exception, end: str) -> dict[str, Any]:
     """What there is to say about a failure."""
     found: dict[str, Any] = {"error": type(error).__name__}
     found["known"] = isinstance(error, agentmem.AgentMemError)
@@ -49,7 +50,7 @@ def told(store: agentmem.Store, error: Exception, die: bool) -> dict[str, Any]:
             "attempt": error.attempt.hex(),
             "revision": error.revision,
         }
-        if die:
+        if end == "die":
             say(**found)
             os.kill(os.getpid(), signal.SIGKILL)
         try:
@@ -58,6 +59,9 @@ def told(store: agentmem.Store, error: Exception, die: bool) -> dict[str, Any]:
         except agentmem.AgentMemError as second:
             found["outcome"] = type(second).__name__
             found["outcome_attempt"] = getattr(second, "attempt", b"").hex()
+        if end == "ask-and-die":
+            say(**found)
+            os.kill(os.getpid(), signal.SIGKILL)
     return found
 
 
@@ -79,14 +83,14 @@ def opened(path: str, durability: str) -> agentmem.Store:
     raise SystemExit("it cannot be opened")
 
 
-def main(path: str, durability: str, die: bool) -> None:
+def main(path: str, durability: str, end: str = "") -> None:
     store = opened(path, durability)
     for name, operation in operations(store).items():
         for _try in range(MOST_TRIES):
             try:
                 operation()
             except Exception as error:  # noqa: BLE001  # the test looks at what came
-                say(operation=name, **told(store, error, die), readable=readable(store))
+                say(operation=name, **told(store, error, end), readable=readable(store))
             else:
                 say(operation=name, error=None)
                 break
@@ -95,4 +99,4 @@ def main(path: str, durability: str, die: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], "die" in sys.argv[3:])
+    main(*sys.argv[1:])

@@ -359,6 +359,9 @@ class Model:
         if stale:
             return Verdict.CONFLICT, {}
         observed = self._observed(tx, merges) if tx.writes or tx.touches else Verdict.COMMIT
+        if observed is Verdict.COMMIT and not all(map(self.seen, tx.touches)):
+            # Unless it was validated, a touch of what is gone may be nothing or a conflict.
+            observed = Verdict.EITHER
         return observed, final
 
     def _merge(self, place: Place, write: Write, base: int, row: Version | None) -> Write:

@@ -16,19 +16,6 @@ EPOCH: Final = datetime(2026, 1, 31, tzinfo=UTC)
 # In memory where there is such a place: what is tested here is not the disk.
 FOLDER: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a fresh folder in it
 
-# What is known to be wrong today; the machine goes around it. Each has a strict xfail in
-# tests/contract, which fails as soon as the gap is closed: then it is deleted here, too.
-GAPS: Final = frozenset(
-    {
-        "count in a transaction",
-        "op_id of a touch of an absent key",
-        "op_id of a touch of what is gone since",
-        "scan and a touch that shortens",
-        "scan of an atomic write by a filter",
-        "touch beside an atomic operation",
-    }
-)
-
 PLAIN: Final = ((), ("a",), ("a", "b\x01"))
 NAMESPACES: Final = (*PLAIN, ("c",), ("u", "x"))
 KEYS: Final = ("k", "k%é")

@@ -9,6 +9,7 @@ import weakref
 from typing import Final
 
 from agentmem.engines.sqlite.driver import HAS_WAL_RESET_BUG, driver, translated
+from agentmem.engines.sqlite.inherited import remember
 from agentmem.engines.sqlite.schema import check_ours
 from agentmem.errors import ClosedError, ForkedStoreError, StorageError
 
@@ -134,6 +135,8 @@ class Connections:
         Closing them would touch the files on behalf of the parent.
         """
         self._pid = 0
+        if not self._closed:
+            remember(self.path)
         for holder in list(self._all):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(holder.connection))
 

@@ -26,6 +26,7 @@ from agentmem.engines.base import (
 from agentmem.engines.sqlite import files, reads
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
+from agentmem.engines.sqlite.inherited import guard
 from agentmem.engines.sqlite.lane import SqliteLane
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.engines.sqlite.migrate import migrate
@@ -71,6 +72,7 @@ class SqliteEngine:
         self._path = files.real_path(target)
         files.refuse_network(self._path)
         files.create_private(self._path)
+        guard(self._path)
         self._connections = Connections(self._path, durability)
         # First of all, and before any file is made beside it: is it ours?
         self._connections.get()

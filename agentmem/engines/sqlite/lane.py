@@ -40,15 +40,15 @@ class SqliteLane:
     @contextmanager
     def alone(self, timeout_s: float, *, urgent: bool) -> Iterator[bool]:
         """Around an attempt after a conflict; gives whether the lane was had in time."""
-        had = poll(self._file, time.monotonic() + timeout_s)
-        if urgent:
-            self._ask(time.monotonic_ns() + _HOLD_BACK_NS)
         try:
+            had = poll(self._file, time.monotonic() + timeout_s)
+            if urgent:
+                self._ask(time.monotonic_ns() + _HOLD_BACK_NS)
             yield had
         finally:
             if urgent:
                 self._ask(0)
-            if had and self._file >= 0:
+            if self._file >= 0:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def make_way(self) -> None:
