@@ -117,4 +117,4 @@ def _run(scenario: Scenario, store: str, unprotected: str) -> Result:
             return Demo(scenario, store, unprotected, watcher).run()
     except ChildFailedError as error:
         typer.echo(error.details, err=True)
-        raise
+        raise CommandError(ExitCode.OTHER, str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ _PRELOADED: Final = [
 ]
 _OPERATIONS: Final = ("increment", "append", "transfer", "put", "put_many")
 _FAN_OUT: Final = 4
+_THREADS: Final = 2  # of a writer, which share batches
 _MOST_COMMITS: Final = 30  # of all writers, before the first is killed
 
 
@@ -83,31 +85,43 @@ def _perform(store: agentmem.Store, name: str, number: int) -> object:
     return store.transact(transfer, op_id=op_id)
 
 
-def _write_until_killed(end: Connection, path: str, name: str, durability: str) -> None:
-    with agentmem.open(path, durability=durability, agent=name, blind_writes="allow") as store:
+def _write_until_killed(end: Connection, path: str, names: Sequence[str], durability: str) -> None:
+    telling = threading.Lock()  # protects the pipe
+
+    def write(name: str) -> None:
         number = 0
         while True:
-            end.send((number, _perform(store, name, number)))
+            result = _perform(store, name, number)
+            with telling:
+                end.send((name, number, result))
             number += 1
+
+    with agentmem.open(path, durability=durability, blind_writes="allow") as store:
+        for name in names[1:]:
+            threading.Thread(target=write, args=(name,), daemon=True).start()
+        write(names[0])
 
 
 class _Writer:
-    """A writer process and what it has acknowledged."""
+    """A writer process, its threads by name, and what each of them has acknowledged."""
 
     def __init__(self, context: Any, path: str, name: str, durability: str) -> None:
-        self.name = name
-        self.acknowledged: list[object] = []
+        self.acknowledged: dict[str, list[object]] = {
+            f"{name}.{thread}": [] for thread in range(_THREADS)
+        }
         self.end, far_end = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_write_until_killed, args=(far_end, path, name, durability), daemon=True
+            target=_write_until_killed,
+            args=(far_end, path, list(self.acknowledged), durability),
+            daemon=True,
         )
         self._process.start()
         far_end.close()
 
     def hear(self) -> None:
-        number, result = self.end.recv()
-        assert number == len(self.acknowledged), "acknowledgements come in order"
-        self.acknowledged.append(result)
+        name, number, result = self.end.recv()
+        assert number == len(self.acknowledged[name]), "acknowledgements come in order"
+        self.acknowledged[name].append(result)
 
     def kill(self) -> None:
         """Kills it, and hears what it had still said."""
@@ -182,17 +196,25 @@ def _check(path: str, writers: Sequence[_Writer], expected: _Expected) -> list[s
         problems += store.admin.verify().problems
         found = {commit.op_id for commit in store.log()}
         for writer in writers:
-            count = len(writer.acknowledged)
-            lost = [n for n in range(count) if _operation(writer.name, n)[1] not in found]
-            problems += [f"{writer.name}: lost acknowledged commit {number}" for number in lost]
-            for number in range(count + 1):
-                expected.note(writer.name, number)
-            if count and _perform(store, writer.name, count - 1) != writer.acknowledged[-1]:
-                problems.append(f"{writer.name}: a repeat of {count - 1} gave another result")
-            # In doubt: it was killed after its last acknowledgement.
-            _perform(store, writer.name, count)
+            for name, results in writer.acknowledged.items():
+                problems += _check_writer(store, name, results, found)
+                for number in range(len(results) + 1):
+                    expected.note(name, number)
         problems += _check_state(store, expected)
         problems += store.admin.verify().problems
+    return problems
+
+
+def _check_writer(
+    store: agentmem.Store, name: str, results: list[object], found: set[str | None]
+) -> list[str]:
+    """Also does again what the writer was in when it was killed."""
+    count = len(results)
+    lost = [number for number in range(count) if _operation(name, number)[1] not in found]
+    problems = [f"{name}: lost acknowledged commit {number}" for number in lost]
+    if count and _perform(store, name, count - 1) != results[-1]:
+        problems.append(f"{name}: a repeat of {count - 1} gave another result")
+    _perform(store, name, count)
     return problems
 
 
