@@ -273,6 +273,8 @@ class Transaction(BufferedView):
             if write is not None and write.base >= 0:
                 write.base = item.version
             self._accepted.append((*item.place, item.seen_version, item.version))
+            if not item.version:
+                self._touches.pop(item.place, None)  # accepted as gone: nothing is left to move
         for place in self._reads:
             self._reads[place] = visible_version(world.head(place), world.now)
         for scan in self._scans:

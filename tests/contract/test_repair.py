@@ -164,7 +164,6 @@ def test_a_deleted_base_can_be_accepted(store: Store, other: Store) -> None:
     assert store["k"] == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a touch of what was accepted as gone conflicts for ever")
 def test_a_touched_key_that_is_gone_can_be_accepted(store: Store, other: Store) -> None:
     store.put("k", 1)
     tx = store.transaction()

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -83,8 +84,24 @@ def opened(path: str, durability: str) -> agentmem.Store:
     raise SystemExit("it cannot be opened")
 
 
+def keep_another_connection(store: agentmem.Store) -> None:
+    """Else the one that fails is the last one, whose close would sweep the log away."""
+    connected = threading.Event()
+
+    def read_and_stay() -> None:
+        try:
+            readable(store)
+        finally:
+            connected.set()
+        threading.Event().wait()
+
+    threading.Thread(target=read_and_stay, daemon=True).start()
+    connected.wait()
+
+
 def main(path: str, durability: str, end: str = "") -> None:
     store = opened(path, durability)
+    keep_another_connection(store)
     for name, operation in operations(store).items():
         for _try in range(MOST_TRIES):
             try:

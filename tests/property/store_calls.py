@@ -38,6 +38,7 @@ from tests.property.store_vocabulary import (
     EPOCH,
     FOLDER,
     KEYS,
+    MET,
     NAMESPACES,
     STRATEGIES,
     agents,
@@ -68,6 +69,8 @@ class SingleCalls(RuleBasedStateMachine):
         for label, strategy in STRATEGIES.items():
             self.stores[0].set_merge(f"{label}/**", strategy)
         self.shown: list[list[tuple[Any, ...]]] = [[]]
+        for place, value in MET.items():
+            self.put(0, (place, value), "absent", True, None, None, None, None)
 
     def open(self) -> Store:
         return agentmem.open(

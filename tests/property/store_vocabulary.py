@@ -19,6 +19,8 @@ FOLDER: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: 
 PLAIN: Final = ((), ("a",), ("a", "b\x01"))
 NAMESPACES: Final = (*PLAIN, ("c",), ("u", "x"))
 KEYS: Final = ("k", "k%é")
+# Filled at the beginning, so that there is something to read.
+MET: Final = {((), KEYS[0]): 1, (("a",), KEYS[1]): {"a": 1}, (("c",), KEYS[0]): 0}
 STRATEGIES: Final = {"c": "counter", "u": "union"}
 WHERES: Final[tuple[tuple[Any, Callable[[Any], bool]], ...]] = (
     (None, lambda value: True),
@@ -60,16 +62,20 @@ steps = st.one_of(
 )
 
 
+listing = st.tuples(
+    st.just("list"),
+    st.sampled_from(((), ("a",), ("c",), ("u",))),
+    st.sampled_from(("", "k", "k%")),
+    st.sampled_from(WHERES),
+    st.sampled_from((None, 1, 2)),
+)
 # What one step of a transaction does: its kind, and its arguments.
 actions = st.one_of(
-    st.tuples(st.just("get"), places, st.booleans()),
     st.tuples(
-        st.just("list"),
-        st.sampled_from(((), ("a",), ("c",), ("u",))),
-        st.sampled_from(("", "k", "k%")),
-        st.sampled_from(WHERES),
-        st.sampled_from((None, 1, 2)),
+        st.just("get"), st.sampled_from(list(MET)) | places, st.sampled_from((True, True, False))
     ),
+    listing,
+    listing,
     st.tuples(
         st.just("count"),
         st.sampled_from(((), ("a",), ("u",))),
@@ -87,11 +93,19 @@ actions = st.one_of(
 )
 
 
+# What others do to a key meanwhile: seconds pass, an atomic operation, a put, a delete.
+others = st.one_of(
+    st.tuples(st.just("advance"), st.integers(1, 4)),
+    st.tuples(st.just("atomic"), steps),
+    st.tuples(st.just("put"), values),
+    st.tuples(st.just("put"), st.one_of(numbers, lists)),
+    st.tuples(st.just("delete"), st.none()),
+)
 # A transaction from begin to end: isolation, work, what others do, more work, the end.
 rounds = st.tuples(
     st.sampled_from((True, True, False)),
-    st.lists(actions, min_size=1, max_size=4),
-    st.lists(st.one_of(pairs, places, steps, st.integers(1, 4)), max_size=3),
+    st.lists(actions, min_size=2, max_size=6),
+    st.lists(st.tuples(st.integers(0, 4), others), min_size=1, max_size=4),
     st.lists(actions, max_size=2),
     st.sampled_from(("commit", "commit", "repair")),
 )

@@ -107,8 +107,8 @@ class StoreMachine(SingleCalls):
             slot = -1
             self.open_txs[slot] = each = self.begun(handle, serializable, None)
             self.work(each, before)
-            for step in between:
-                self.meanwhile(1 - handle, each, step)
+            for number, todo in between:
+                self.meanwhile(1 - handle, each, number, todo)
             self.work(each, after)
             self.end(slot, how)
 
@@ -116,17 +116,20 @@ class StoreMachine(SingleCalls):
         for kind, *arguments in todo:
             getattr(self, f"tx_{kind}")(each, *arguments)
 
-    def meanwhile(self, handle: int, each: Open, step: Any) -> None:
-        if isinstance(step, int):
-            self.advance(step)
-        elif isinstance(step[0], str):
-            # On a key that the transaction has met, if there is one.
-            met = sorted({*each.model.reads, *each.model.writes}, key=order)
-            self.atomic(handle, met[0] if met else ((), "k"), step, None)
-        elif isinstance(step[1], str) and step[0] in NAMESPACES:
-            self.delete(handle, step, "blind", None)
+    def meanwhile(self, handle: int, each: Open, number: int, todo: tuple[str, Any]) -> None:
+        """Another does something to a key, most often one that the transaction has met."""
+        found = [place for scan in each.model.scans for place in scan.found]
+        met = sorted({*each.model.reads, *each.model.writes, *found}, key=order)
+        place = met[number] if number < len(met) else (NAMESPACES[number % 5], KEYS[0])
+        kind, argument = todo
+        if kind == "advance":
+            self.advance(argument)
+        elif kind == "atomic":
+            self.atomic(handle, place, argument, None)
+        elif kind == "put":
+            self.put(handle, (place, argument), "blind", True, None, None, None, None)
         else:
-            self.put(handle, step, "blind", True, None, None, None, None)
+            self.delete(handle, place, "blind", None)
 
     def begun(self, handle: int, serializable: bool, op_id: str | None) -> Open:
         tx = self.stores[handle].transaction(
@@ -348,5 +351,5 @@ class StoreMachine(SingleCalls):
             self.check(each.snapshot, each.shown)
 
 
-StoreMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=50)
+StoreMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestStoreMachine = pytest.mark.slow(StoreMachine.TestCase)

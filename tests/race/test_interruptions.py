@@ -184,7 +184,8 @@ def interrupted_transact(scene: Scene, key: str, strike: Strike) -> tuple[object
 def test_an_interruption_anywhere_in_transact_leaves_nothing_held(
     scene: Scene, tmp_path: Path
 ) -> None:
-    files = {"transact.py", "contention.py", "lane.py", "core.py", "engine.py", "transaction.py"}
+    files = {"transact.py", "transaction.py", "contention.py", "lane.py", "core.py", "engine.py"}
+    files |= {"reads.py", "buffered.py", "views.py"}
     for place in range(1, MOST_PLACES):
         key = f"transact-{place}"
         scene.store.put(key, 0)

@@ -17,7 +17,7 @@ from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.engines.sqlite.schema import tables
-from agentmem.errors import MigrationError
+from agentmem.errors import MigrationError, StorageError
 from agentmem_migrations import Migration, migrations_for
 
 __all__ = ["migrate"]
@@ -36,18 +36,21 @@ _ADD_STORE: Final = (
 def migrate(
     connections: Connections, lock: FairLock, clock: MicrosecondClock, timeout_ms: int
 ) -> None:
-    """Applies what is missing, under the lock.
+    """Gives the file a write-ahead log and the migrations that it lacks, under the lock.
 
     Raises:
+        StorageError: the file system allows no write-ahead log.
         MigrationError: the store comes from a newer agentmem, or a file was changed.
         StoreBusyError: the lock was not to be had in time.
     """
     known = migrations_for("sqlite")
     try:
-        if not _missing(connections, known):
+        if _has_log(connections) and not _missing(connections, known):
             return
         lock.acquire(timeout_ms)
         try:
+            # Two that switch it at once do not wait for each other: SQLite fails one with BUSY.
+            _give_log(connections)
             # Another process may have done it while this one waited.
             if missing := _missing(connections, known):
                 _apply(connections, missing, clock)
@@ -55,6 +58,16 @@ def migrate(
             lock.release()
     except driver.Error as error:
         raise translated(error, connections.path) from error
+
+
+def _has_log(connections: Connections) -> bool:
+    return bool(connections.get().execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+
+
+def _give_log(connections: Connections) -> None:
+    mode = connections.get().execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StorageError(f"{connections.path} cannot have a write-ahead log (it is {mode!r})")
 
 
 def _missing(connections: Connections, known: list[Migration]) -> list[Migration]:
