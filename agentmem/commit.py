@@ -30,10 +30,9 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import CommitUnknownError, Engine, WriteSession
 from agentmem.errors import AgentMemError, IndeterminateCommitError, StoreBusyError
-from agentmem.judge import Judge
+from agentmem.judge import Judge, wanted
 from agentmem.limits import Limits
 from agentmem.merge.registry import MergeRegistry
 from agentmem.model import display_key
@@ -63,16 +62,24 @@ class _Ticket:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.gate = threading.Lock()  # held while its thread has nothing to do but wait
-        self.gate.acquire()
+        self.gate: threading.Lock | None = None  # held while its thread can but wait
         self.queued = False
         self.settled = False
         self.alone = False  # a batch with it in it has failed
         self.withdrawn = False  # its thread was struck and waits for no verdict
 
+    def close(self) -> threading.Lock:
+        """The gate, which its thread cannot pass before it is woken. Under the queue's lock."""
+        gate = self.gate
+        if gate is None:
+            gate = threading.Lock()
+            gate.acquire()
+            self.gate = gate
+        return gate
+
     def wake(self) -> None:
         """Lets the thread look again. Called under the queue's lock."""
-        if self.gate.locked():
+        if self.gate is not None and self.gate.locked():
             self.gate.release()
 
 
@@ -110,12 +117,10 @@ class Committer:
     def __init__(
         self,
         engine: Engine,
-        clock: MicrosecondClock,
         registry: MergeRegistry,
         limits: Limits,
     ) -> None:
         self._engine = engine
-        self._clock = clock
         self._registry = registry
         self._limits = limits
         self._mutex = threading.Lock()  # protects _waiting, _leader and the tickets' states
@@ -173,10 +178,11 @@ class Committer:
             if self._leader is None:
                 self._leader = ticket
             leads = self._leader is ticket
-        if leads:
+            gate = None if leads else ticket.close()
+        if gate is None:
             self._lead(ticket)
         else:
-            ticket.gate.acquire()
+            gate.acquire()
 
     def _lead(self, ticket: _Ticket) -> None:
         while not ticket.settled or (self._batch is not None and self._batch.tickets):
@@ -312,11 +318,10 @@ class Committer:
     def _commit(self, batch: _Batch) -> None:
         session = batch.session = self._engine.session()
         batch.phase = _Phase.OPEN
-        position = session.enter(self._limits.lock_timeout_ms)
-        batch.revision = position.revision
-        judge = Judge(session, position, self._clock(), self._registry, self._limits)
         requests = [ticket.request for ticket in batch.tickets]
-        judge.prefetch(requests)
+        start = session.enter(self._limits.lock_timeout_ms, *wanted(requests))
+        batch.revision = start.position.revision
+        judge = Judge(session, start, self._registry, self._limits)
         for request in requests:
             request.reset()
             try:

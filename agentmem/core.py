@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from agentmem.callers import caller_level
-from agentmem.clock import MicrosecondClock
 from agentmem.commit import Committer
 from agentmem.contention import Lane
 from agentmem.engines.base import Change, CommitRow, ConflictRow, Engine, EntryRow, Place, Range
@@ -41,27 +40,25 @@ class Core:
 
     Attributes:
         engine: where the rows are.
-        clock: now, in microseconds since 1970 UTC.
+        clock: the storage's, in microseconds since 1970 UTC; for records, not for judging.
         registry: the merge hooks of this process.
         limits: what this process may write.
         blind_writes: ``warn``, ``allow`` or ``forbid``.
         lane: where attempts after a conflict wait for each other.
     """
 
-    def __init__(
-        self, engine: Engine, clock: MicrosecondClock, limits: Limits, blind_writes: str
-    ) -> None:
+    def __init__(self, engine: Engine, limits: Limits, blind_writes: str) -> None:
         if blind_writes not in ("warn", "allow", "forbid"):
             raise InvalidValueError(
                 f"blind_writes is 'warn', 'allow' or 'forbid', not {blind_writes!r}"
             )
         self.engine = engine
-        self.clock = clock
+        self.clock = engine.now
         self.registry = MergeRegistry()
         self.limits = limits
         self.blind_writes = blind_writes
         self.lane = Lane(engine)
-        self._committer = Committer(engine, clock, self.registry, limits)
+        self._committer = Committer(engine, self.registry, limits)
 
     def close(self) -> None:
         """Closes the engine."""
@@ -196,7 +193,7 @@ class Core:
         """
         if row.expires_at is None:
             return not row.deleted
-        return row.visible_at(max(self.clock(), self.engine.position().committed_at))
+        return row.visible_at(self.engine.position().now)
 
     def stored_strategies(self) -> list[StoredStrategy]:
         """The stored merge strategies, in order of registration."""

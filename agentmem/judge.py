@@ -9,7 +9,7 @@ thread that asked, is merged there, and is submitted again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from agentmem.engines.base import (
@@ -17,8 +17,8 @@ from agentmem.engines.base import (
     EntryRow,
     KnownOperation,
     Place,
-    Position,
     Range,
+    Start,
     WriteSession,
     check_floor,
 )
@@ -44,9 +44,24 @@ from agentmem.stored import parse_strategies
 from agentmem.tail import Outcome, Tail
 from agentmem.values import canonical, dump, load
 
-__all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides"]
+__all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides", "wanted"]
 
 _MERGING_NS: Final = 20_000_000  # of built-in merges under one hold of the lock
+
+
+def wanted(requests: Sequence[Request]) -> tuple[list[Place], list[tuple[str, str]]]:
+    """What most of a batch is judged by, to be read in one go: places and operation ids."""
+    places: dict[Place, None] = {}
+    operations: list[tuple[str, str]] = []
+    for request in requests:
+        if request.op_id is not None:
+            operations.append((request.scope.name, request.op_id))
+        places.update(dict.fromkeys(request.writes))
+        if request.touches:
+            places.update(dict.fromkeys(request.touches))
+        if request.validate and request.reads:
+            places.update(dict.fromkeys(request.reads))
+    return list(places), operations
 
 
 class Judge:
@@ -60,40 +75,22 @@ class Judge:
     def __init__(
         self,
         session: WriteSession,
-        position: Position,
-        now: int,
+        start: Start,
         registry: MergeRegistry,
         limits: Limits,
     ) -> None:
-        if now < position.committed_at:
-            now = position.committed_at
-        self.now = now
-        self._tail = Tail(position, now)
+        position = start.position
+        self.now = position.now
+        self._tail = Tail(position)
         self.rows = self._tail.rows
         self._session = session
         self._registry = registry
         self._limits = limits
-        self._heads: dict[Place, EntryRow | None] = {}
+        self._heads = start.heads
         self._changed: dict[Place, None] = {}
-        self._operations: dict[tuple[str, str], KnownOperation] = {}
+        self._operations = start.operations
         self._stored: list[StoredStrategy] | None = None
         self._merging_ends_ns = 0
-
-    def prefetch(self, requests: Iterable[Request]) -> None:
-        """Reads, in one go, what most requests need: operation ids and heads."""
-        wanted: list[tuple[str, str]] = []
-        heads = self._heads
-        for request in requests:
-            if request.op_id is not None:
-                wanted.append((request.scope.name, request.op_id))
-            heads.update(dict.fromkeys(request.writes))
-            if request.touches:
-                heads.update(dict.fromkeys(request.touches))
-            if request.validate and request.reads:
-                heads.update(dict.fromkeys(request.reads))
-        if wanted:
-            self._operations = self._session.operations(wanted)
-        heads.update(self._session.heads(list(heads)))
 
     # The world that requests are held against.
 
@@ -102,8 +99,8 @@ class Judge:
         try:
             return self._heads[place]
         except KeyError:
-            row = self._heads[place] = self._session.heads([place]).get(place)
-            return row
+            self._heads |= self._session.heads([place])
+            return self._heads[place]
 
     def entry_at(self, place: Place, revision: int) -> EntryRow | None:
         """See `World.entry_at`. Bases lie before the batch, so the session sees them."""
@@ -121,10 +118,8 @@ class Judge:
     ) -> Iterable[Place]:
         """See `World.changed_since`; what the batch itself changed comes on top."""
         places = dict.fromkeys(self._session.changed_since(revision, within, expired))
-        missing = [place for place in places if place not in self._heads]
-        found = self._session.heads(missing)
-        for place in missing:
-            self._heads[place] = found.get(place)
+        if unread := [place for place in places if place not in self._heads]:
+            self._heads |= self._session.heads(unread)
         return places | self._changed
 
     # Judging.

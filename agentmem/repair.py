@@ -63,7 +63,7 @@ class Judged:
 def judge_now(core: Core, scope: Scope, request: Request) -> Judged:
     """Holds a request against the latest revision."""
     position = core.engine.position()
-    world = EngineWorld(core.engine, position.revision, max(core.clock(), position.committed_at))
+    world = EngineWorld(core.engine, position.revision, position.now)
     found: dict[Place, StaleItem] = {}
     for place, write in request.writes.items():
         item = stale_write(request, place, write, world)

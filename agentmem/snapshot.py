@@ -59,7 +59,7 @@ def resolve_at(core: Core, scope: Scope, at: object) -> tuple[int, int]:
     core.check_open()
     position = core.engine.position()
     if at is None:
-        return position.revision, max(core.clock(), position.committed_at)
+        return position.revision, position.now
     if isinstance(at, bool):
         raise TypeError("at is a revision, a tag, an aware datetime or None")
     if isinstance(at, int):
@@ -97,7 +97,7 @@ def _at_time(core: Core, moment: datetime) -> tuple[int, int]:
         )
     instant = to_microseconds(moment)
     position = core.engine.position()
-    if instant > max(core.clock(), position.committed_at):
+    if instant > position.now:
         raise FutureRevisionError(
             f"{moment.isoformat()} lies in the future", current=position.revision
         )

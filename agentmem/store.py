@@ -352,7 +352,6 @@ def open_store(
     """See `agentmem.open`."""
     from agentmem.engines import open_engine
 
-    ticks = as_microsecond_clock(clock)
     scope = root_scope(limits, agent)
-    engine = open_engine(target, durability, ticks, limits.lock_timeout_ms)
-    return Store(Core(engine, ticks, limits, blind_writes), scope)
+    engine = open_engine(target, durability, as_microsecond_clock(clock), limits.lock_timeout_ms)
+    return Store(Core(engine, limits, blind_writes), scope)

@@ -59,9 +59,9 @@ class Tail:
 
     __slots__ = ("_entry_id", "_hash", "now", "revision", "rows")
 
-    def __init__(self, position: Position, now: int) -> None:
+    def __init__(self, position: Position) -> None:
         self.revision = position.revision
-        self.now = now
+        self.now = position.now
         self.rows = NewCommit()
         self._hash = position.hash
         self._entry_id = position.last_entry_id

@@ -90,8 +90,7 @@ class Transaction(BufferedView):
         if op_id is not None:
             scope.check_any("a transaction with an op_id")
         position = core.engine.position()
-        instant = max(core.clock(), position.committed_at)
-        super().__init__(core, scope, position.revision, instant, agent, op_id)
+        super().__init__(core, scope, position.revision, position.now, agent, op_id)
         self._isolation = isolation
         self._merge = merge
         self._fingerprint = (

@@ -34,8 +34,10 @@ __all__ = [
     "Point",
     "Position",
     "Range",
+    "Start",
     "StrategyRow",
     "TagRow",
+    "TryAgainError",
     "WriteSession",
     "check_floor",
 ]
@@ -87,12 +89,17 @@ class EntryRow(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where the log ends: the last commit, or zeros for an empty log."""
+    """A commit in the log, the last one for the most part; zeros for an empty log.
+
+    ``now`` is the storage's clock when the end of the log was read, never before
+    ``committed_at``; for a commit that may have others after it, it is ``committed_at``.
+    """
 
     revision: int
     committed_at: int
     hash: bytes
     last_entry_id: int
+    now: int
 
 
 class Point(NamedTuple):
@@ -147,6 +154,18 @@ class ConflictRow(NamedTuple):
     revision: int | None
     detected_at: int
     note: str | None
+
+
+class Start(NamedTuple):
+    """What a write session finds when it begins.
+
+    ``heads`` are the newest entries of the places asked for, tombstones included; None for those
+    never written. ``operations`` are those (scope, op_id) asked for that were used before.
+    """
+
+    position: Position
+    heads: dict[Place, EntryRow | None]
+    operations: dict[tuple[str, str], KnownOperation]
 
 
 class StrategyRow(NamedTuple):
@@ -248,21 +267,24 @@ class WriteSession(Protocol):
     network one round trip to read and one to write.
     """
 
-    def enter(self, timeout_ms: int) -> Position:
+    def enter(
+        self, timeout_ms: int, places: Sequence[Place], operations: Sequence[tuple[str, str]]
+    ) -> Start:
         """Takes the lock, in the order in which processes ask for it, and begins.
+
+        Args:
+            timeout_ms: the longest to wait for the lock.
+            places: whose heads are wanted.
+            operations: the (scope, op_id) pairs that may have been used before.
 
         Raises:
             StoreBusyError: the lock was not to be had within ``timeout_ms``.
             StorageError: the storage failed; nothing is held.
+            TryAgainError: nothing is held, and it may work at once.
         """
 
-    def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow]:
-        """The newest entry of each key, tombstones included; absent if never written."""
-
-    def operations(
-        self, wanted: Sequence[tuple[str, str]]
-    ) -> dict[tuple[str, str], KnownOperation]:
-        """Those of the (scope, op_id) pairs that were used before."""
+    def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow | None]:
+        """As those of `Start`, for places that were not known when it began."""
 
     def entry_at(self, place: Place, revision: int) -> EntryRow | None:
         """The newest entry of the key at or below the revision."""
@@ -295,6 +317,7 @@ class WriteSession(Protocol):
 
         Raises:
             DiskFullError: not committed.
+            TryAgainError: not committed, and it may work at once.
             CommitUnknownError: an I/O or network error: it may or may not have been committed.
         """
 
@@ -317,6 +340,10 @@ class CommitUnknownError(Exception):
     """COMMIT failed in a way that leaves its outcome open. Never leaves `agentmem.commit`."""
 
 
+class TryAgainError(Exception):
+    """The database gave a transaction up, and nothing was written. As CommitUnknownError."""
+
+
 class Engine(Protocol):
     """A store's rows. Safe for use from many threads of one process.
 
@@ -337,6 +364,9 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """For people: location, durability, versions. No secrets."""
+
+    def now(self) -> int:
+        """The storage's clock, or a good guess of it: for records, not for judging."""
 
     def session(self) -> WriteSession:
         """A new write session."""
@@ -366,7 +396,7 @@ class Engine(Protocol):
         """
 
     def position_at(self, revision: int) -> Position | None:
-        """The commit with that revision; None if there is none."""
+        """The commit with that revision, 0 included; None if there is none."""
 
     def revision_at(self, instant: int) -> int:
         """The newest revision committed at or before the instant; 0 if there is none."""

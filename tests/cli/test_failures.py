@@ -30,7 +30,7 @@ def test_a_locked_store_is_busy_after_the_timeout_and_can_be_read(
 ) -> None:
     store.put("k", 1)
     session = store._core.engine.session()
-    session.enter(1_000)
+    session.enter(1_000, [], [])
     try:
         line = failed(4, "put", "k", "2", "--store", str(path), "--timeout-s", "0.2")
         assert "run it again" in line

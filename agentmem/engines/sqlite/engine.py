@@ -69,6 +69,7 @@ class SqliteEngine:
             target = os.path.join(self._folder, "memory.db")
             # Nothing of it outlives the process, so a sync could save nothing.
             durability = "relaxed"
+        self.now = clock
         self._path = files.real_path(target)
         files.refuse_network(self._path)
         files.create_private(self._path)
@@ -119,7 +120,7 @@ class SqliteEngine:
         }
 
     def session(self) -> SqliteSession:
-        return SqliteSession(self._connections, self._lock)
+        return SqliteSession(self._connections, self._lock, self.now)
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         return self._lane.alone(timeout_s, urgent=urgent)
@@ -128,7 +129,7 @@ class SqliteEngine:
         self._lane.make_way()
 
     def position(self) -> Position:
-        return self._read(reads.position)
+        return self._read(lambda c: reads.position(c, self.now))
 
     def floor(self) -> int:
         return self._read(lambda c: int(c.execute(reads.FLOOR).fetchone()[0]))
@@ -137,8 +138,7 @@ class SqliteEngine:
         return self._read(lambda c: reads.changed_since(c, revision, within, expired))
 
     def position_at(self, revision: int) -> Position | None:
-        row = self._read(lambda c: c.execute(reads.POSITION_AT, (revision,)).fetchone())
-        return Position._make(row) if row is not None else None
+        return self._read(lambda c: reads.position_at(c, revision))
 
     def revision_at(self, instant: int) -> int:
         return self._read(lambda c: reads.revision_at(c, instant))

@@ -55,6 +55,7 @@ _FLOCK: Final = struct.Struct("@hhqqi4x")
 _NUMBER: Final = struct.Struct("<q")
 _FIRST_TICKET: Final = _NUMBER.size  # the bytes before it hold the last number
 _LAST_TICKET: Final = 2**62
+_FREE: Final = struct.pack("@h", fcntl.F_UNLCK)
 _ANY_TICKET: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _FIRST_TICKET, 0, 0)
 
 
@@ -165,8 +166,7 @@ def _try(descriptor: int) -> bool:
 
 
 def _nobody_waits(turn: int) -> bool:
-    found = fcntl.fcntl(turn, fcntl.F_OFD_GETLK, _ANY_TICKET)
-    return bool(_FLOCK.unpack(found)[0] == fcntl.F_UNLCK)
+    return fcntl.fcntl(turn, fcntl.F_OFD_GETLK, _ANY_TICKET)[:2] == _FREE
 
 
 def _is_first(turn: int, ticket: int) -> bool:
@@ -174,8 +174,7 @@ def _is_first(turn: int, ticket: int) -> bool:
     if ticket == _FIRST_TICKET:
         return True
     smaller = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _FIRST_TICKET, ticket - _FIRST_TICKET, 0)
-    found = _FLOCK.unpack(fcntl.fcntl(turn, fcntl.F_OFD_GETLK, smaller))
-    return bool(found[0] == fcntl.F_UNLCK)
+    return fcntl.fcntl(turn, fcntl.F_OFD_GETLK, smaller)[:2] == _FREE
 
 
 def _draw_ticket(turn: int) -> int:

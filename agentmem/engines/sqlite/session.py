@@ -11,14 +11,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
     CommitUnknownError,
     EntryRow,
     KnownOperation,
     NewCommit,
     Place,
-    Position,
     Range,
+    Start,
     StrategyRow,
 )
 from agentmem.engines.sqlite import reads
@@ -96,13 +97,16 @@ _CHECKPOINT: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
 class SqliteSession:
     """See `agentmem.engines.base.WriteSession`."""
 
-    def __init__(self, connections: Connections, lock: FairLock) -> None:
+    def __init__(self, connections: Connections, lock: FairLock, clock: MicrosecondClock) -> None:
         self._connections = connections
         self._lock = lock
+        self._clock = clock
         self._connection: driver.Connection | None = None
         self._cursor: driver.Cursor | None = None
 
-    def enter(self, timeout_ms: int) -> Position:
+    def enter(
+        self, timeout_ms: int, places: Sequence[Place], operations: Sequence[tuple[str, str]]
+    ) -> Start:
         cursor = self._use(self._connections.get())
         self._lock.acquire(timeout_ms)
         try:
@@ -116,11 +120,27 @@ class SqliteSession:
                 self._connections.discard()
                 cursor = self._use(self._connections.get())
                 cursor.execute("BEGIN IMMEDIATE")
-            return reads.position(cursor)
+            return self._start(cursor, places, operations)
         except driver.Error as error:
             self.rollback()
             self._lock.release()
             raise translated(error, self._connections.path, waited_ms=timeout_ms) from error
+
+    def _start(
+        self,
+        cursor: driver.Cursor,
+        places: Sequence[Place],
+        operations: Sequence[tuple[str, str]],
+    ) -> Start:
+        known: dict[tuple[str, str], KnownOperation] = {}
+        for pair in operations:
+            row = cursor.execute(reads.OPERATION, pair).fetchone()
+            if row is not None:
+                known[pair] = KnownOperation._make(row)
+        if len(places) == 1:
+            position, head = reads.position_and_head(cursor, places[0], self._clock)
+            return Start(position, {places[0]: head}, known)
+        return Start(reads.position(cursor, self._clock), self.heads(places), known)
 
     def _use(self, connection: driver.Connection) -> driver.Cursor:
         self._connection = connection
@@ -138,26 +158,15 @@ class SqliteSession:
         except driver.Error as error:
             raise translated(error, self._connections.path) from error
 
-    def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow]:
-        found: dict[Place, EntryRow] = {}
+    def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow | None]:
+        found: dict[Place, EntryRow | None] = {}
         try:
             execute = self._open().execute
             for place in places:
                 row = execute(reads.HEAD, place).fetchone()
-                if row is not None:
-                    found[place] = EntryRow._make(row)
+                found[place] = EntryRow._make(row) if row is not None else None
         except driver.Error as error:
             raise translated(error, self._connections.path) from error
-        return found
-
-    def operations(
-        self, wanted: Sequence[tuple[str, str]]
-    ) -> dict[tuple[str, str], KnownOperation]:
-        def query(cursor: driver.Cursor) -> dict[tuple[str, str], KnownOperation]:
-            rows = ((pair, cursor.execute(reads.OPERATION, pair).fetchone()) for pair in wanted)
-            return {pair: KnownOperation._make(row) for pair, row in rows if row is not None}
-
-        found: dict[tuple[str, str], KnownOperation] = self._read(query)
         return found
 
     def entry_at(self, place: Place, revision: int) -> EntryRow | None:
