@@ -9,7 +9,7 @@ from datetime import datetime
 from agentmem.errors import InvalidValueError
 from agentmem.model import to_microseconds
 
-__all__ = ["Clock", "MicrosecondClock", "as_microsecond_clock"]
+__all__ = ["Clock", "MicrosecondClock", "as_microsecond_clock", "system_clock"]
 
 Clock = Callable[[], datetime | int | float]
 """What ``agentmem.open(clock=...)`` takes: returns an aware datetime, or seconds since 1970."""
@@ -17,14 +17,15 @@ Clock = Callable[[], datetime | int | float]
 MicrosecondClock = Callable[[], int]
 
 
-def _system_clock() -> int:
+def system_clock() -> int:
+    """The time of this machine."""
     return time.time_ns() // 1_000
 
 
-def as_microsecond_clock(clock: Clock | None) -> MicrosecondClock:
-    """A clock argument as what the store uses; None is the system's clock."""
+def as_microsecond_clock(clock: Clock | None) -> MicrosecondClock | None:
+    """A clock argument as what the store uses; None is the storage's own."""
     if clock is None:
-        return _system_clock
+        return None
     if not callable(clock):
         raise TypeError("clock is a function that returns an aware datetime or epoch seconds")
     given: Clock = clock

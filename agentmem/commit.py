@@ -30,7 +30,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from agentmem.engines.base import CommitUnknownError, Engine, WriteSession
+from agentmem.engines.base import CommitUnknownError, Engine, TryAgainError, WriteSession
 from agentmem.errors import AgentMemError, IndeterminateCommitError, StoreBusyError
 from agentmem.judge import Judge, wanted
 from agentmem.limits import Limits
@@ -41,6 +41,7 @@ from agentmem.request import Request
 __all__ = ["Committer"]
 
 _MAX_REQUESTS: Final = 128
+_TRIES: Final = 10  # of a batch that the database gives up
 _MAX_BYTES: Final = 16 * 1024 * 1024
 
 _log = logging.getLogger("agentmem")
@@ -281,7 +282,7 @@ class Committer:
         if not batch.tickets:
             return
         try:
-            self._commit(batch)
+            self._commit_again(batch)
         except CommitUnknownError as error:
             cause = error
             self._finish(batch, lambda request: _indeterminate(batch, request, cause))
@@ -314,6 +315,20 @@ class Committer:
                 if ticket not in self._waiting:
                     self._waiting.appendleft(ticket)
             batch.tickets = []
+
+    def _commit_again(self, batch: _Batch) -> None:
+        """Commits, as often as the database gives the transaction up: nothing was written then."""
+        for _try in range(_TRIES):
+            try:
+                self._commit(batch)
+            except TryAgainError as error:
+                self._abandon(batch)
+                given_up = error
+            else:
+                return
+        raise StoreBusyError(
+            f"the database gave the transaction up {_TRIES} times ({given_up}); run it again"
+        ) from given_up
 
     def _commit(self, batch: _Batch) -> None:
         session = batch.session = self._engine.session()

@@ -19,8 +19,8 @@ from agentmem.engines.base import (
     TagRow,
     check_floor,
 )
+from agentmem.engines.ranges import namespace_bounds, prefix_end
 from agentmem.engines.sqlite.driver import driver
-from agentmem.namespaces import range_end
 
 Executes = driver.Connection | driver.Cursor
 """What a statement can be run on."""
@@ -205,21 +205,8 @@ _LAST_REVISION: Final = 2**63 - 1
 _NO_END: Final = b""
 
 
-def bounds(namespace: str) -> tuple[str, str | bytes]:
-    """The range of an encoded namespace and all below it."""
-    end = range_end(namespace)
-    return namespace, _NO_END if end is None else end
-
-
-def prefix_end(prefix: str) -> str | bytes:
-    """The first text after all that begin with the prefix, in order of code points."""
-    while prefix:
-        last = ord(prefix[-1])
-        if last < 0x10FFFF:
-            # Surrogates are no text: the code point after U+D7FF is U+E000.
-            return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
-        prefix = prefix[:-1]
-    return _NO_END
+def _or_no_end(end: str | None) -> str | bytes:
+    return _NO_END if end is None else end
 
 
 def position(connection: Executes, clock: MicrosecondClock) -> Position:
@@ -283,7 +270,7 @@ def points(connection: Executes, places: Sequence[Place], revision: int) -> list
 
 def scan(connection: Executes, within: Range, revision: int, limit: int) -> list[EntryRow]:
     """See `Engine.scan`."""
-    start, end = bounds(within.namespace)
+    start, end = namespace_bounds(within.namespace)
     after = within.after or ("", "")
     upto: tuple[Any, Any] = within.upto or (_NO_END, _NO_END)
     rows = connection.execute(
@@ -291,13 +278,13 @@ def scan(connection: Executes, within: Range, revision: int, limit: int) -> list
         {
             "revision": revision,
             "start": max(start, after[0]),
-            "end": end,
+            "end": _or_no_end(end),
             "after_namespace": after[0],
             "after_key": after[1],
             "upto_namespace": upto[0],
             "upto_key": upto[1],
             "key_start": within.key_prefix,
-            "key_end": prefix_end(within.key_prefix),
+            "key_end": _or_no_end(prefix_end(within.key_prefix)),
             "limit": limit,
         },
     ).fetchall()
@@ -310,8 +297,8 @@ def scan(connection: Executes, within: Range, revision: int, limit: int) -> list
 
 def namespaces(connection: Executes, within: Range, revision: int, instant: int) -> list[str]:
     """See `Engine.namespaces`."""
-    start, end = bounds(within.namespace)
-    bound = {"revision": revision, "instant": instant, "start": start, "end": end}
+    start, end = namespace_bounds(within.namespace)
+    bound = {"revision": revision, "instant": instant, "start": start, "end": _or_no_end(end)}
     rows = connection.execute(NAMESPACES, bound).fetchall()
     floor = rows[0][0] if rows else connection.execute(FLOOR).fetchone()[0]
     check_floor(revision, floor)
@@ -322,11 +309,11 @@ def changed_since(
     connection: Executes, revision: int, within: Range, expired: tuple[int, int]
 ) -> list[Place]:
     """See `Engine.changed_since`."""
-    start, end = bounds(within.namespace)
+    start, end = namespace_bounds(within.namespace)
     bound = {
         "revision": revision,
         "start": start,
-        "end": end,
+        "end": _or_no_end(end),
         "expired_after": expired[0],
         "expired_upto": expired[1],
     }

@@ -1,0 +1,215 @@
+"""The PostgreSQL engine: one schema of one server, for clients on many machines."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from agentmem.clock import MicrosecondClock
+from agentmem.engines.base import (
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    NewEntry,
+    Place,
+    Point,
+    Position,
+    Range,
+    StrategyRow,
+    TagRow,
+    check_floor,
+)
+from agentmem.engines.postgres.lane import PostgresLane
+from agentmem.engines.postgres.migrate import migrate
+from agentmem.engines.postgres.pool import Pool
+from agentmem.engines.postgres.session import PostgresSession
+from agentmem.engines.postgres.statements import Statements
+from agentmem.engines.postgres.target import parse_target
+from agentmem.engines.postgres.wire import Rows
+
+__all__ = ["PostgresEngine"]
+
+_LAST_REVISION: Final = 2**63 - 1
+
+
+class PostgresEngine:
+    """See `agentmem.engines.base.Engine`."""
+
+    name = "postgres"
+
+    def __init__(
+        self, url: str, durability: str, clock: MicrosecondClock | None, lock_timeout_ms: int
+    ) -> None:
+        target = parse_target(url)
+        self._server_version = migrate(target, durability, lock_timeout_ms)
+        self._target = target
+        self._durability = durability
+        self._clock = clock
+        self._ahead_us = 0  # the server's clock before ours, as last seen
+        self._statements = Statements(target.schema)
+        self._pool = Pool(target, lock_timeout_ms)
+        self._lane = PostgresLane(self._pool, self._statements)
+        self._close = weakref.finalize(self, self._pool.close)
+        try:
+            self.store_id: str = self._read("store_id")[0][0]
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, name: str, *values: Any) -> Rows:
+        return self._pool.read(self._statements[name], values)
+
+    def check(self) -> None:
+        self._pool.check()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "engine": self.name,
+            "location": self._target.location,
+            "durability": self._durability,
+            "server_version": self._server_version,
+        }
+
+    def now(self) -> int:
+        if self._clock is not None:
+            return self._clock()
+        return time.time_ns() // 1_000 + self._ahead_us
+
+    def session(self) -> PostgresSession:
+        return PostgresSession(self._pool, self._statements, self._durability, self._clock)
+
+    def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
+        return self._lane.alone(timeout_s)
+
+    def make_way(self) -> None:
+        """Nothing: to ask would cost every transaction a round trip."""
+
+    def position(self) -> Position:
+        revision, committed_at, last_hash, last_entry_id, now = self._read("position")[0]
+        if self._clock is not None:
+            now = self._clock()
+        else:
+            self._ahead_us = now - time.time_ns() // 1_000
+        return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
+
+    def floor(self) -> int:
+        return int(self._read("floor")[0][0])
+
+    def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
+        rows = self._pool.read(*self._statements.changed_since(revision, within, expired))
+        return [(namespace, key) for namespace, key in rows]
+
+    def position_at(self, revision: int) -> Position | None:
+        if revision == 0:
+            return Position(0, 0, b"", 0, 0)
+        rows = self._read("position_at", revision)
+        return Position._make((*rows[0], rows[0][1])) if rows else None
+
+    def revision_at(self, instant: int) -> int:
+        # Commit times never fall, so halving finds it.
+        low, high = 0, self.position().revision
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._read("position_at", middle)[0][1] <= instant:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def point(self, place: Place, revision: int | None) -> Point:
+        if revision is None:
+            row = self._read("point_now", *place)[0]
+        else:
+            row = self._read("point_at", revision, *place)[0]
+            check_floor(revision, row[0])
+        return Point(row[0], EntryRow._make(row[1:]) if row[1] is not None else None)
+
+    def points(self, places: Sequence[Place], revision: int) -> list[EntryRow]:
+        if not places:
+            return []
+        namespaces, keys = zip(*places, strict=True)
+        rows = self._read("points", revision, namespaces, keys)
+        check_floor(revision, rows[0][0])
+        return [EntryRow._make(row[1:]) for row in rows if row[1] is not None]
+
+    def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
+        rows = self._pool.read(*self._statements.scan(within, revision, limit))
+        check_floor(revision, rows[0][0] if rows else self.floor())
+        return [EntryRow._make(row[1:]) for row in rows]
+
+    def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:
+        rows = self._pool.read(*self._statements.namespaces(within, revision, instant))
+        check_floor(revision, rows[0][0] if rows else self.floor())
+        return [namespace for _floor, namespace in rows]
+
+    def history(self, place: Place, below: int | None, limit: int) -> list[EntryRow]:
+        return [EntryRow._make(row) for row in self._read("history", *place, below, limit)]
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        rows = self._read("entry_version", *place, version)
+        return EntryRow._make(rows[0]) if rows else None
+
+    def commits(
+        self, after: int, upto: int | None, limit: int, *, newest_first: bool
+    ) -> list[CommitRow]:
+        name = "commits_down" if newest_first else "commits_up"
+        rows = self._read(name, after, _LAST_REVISION if upto is None else upto, limit)
+        return [CommitRow._make(row) for row in rows]
+
+    def commit_entries(self, commits: Iterable[CommitRow]) -> list[EntryRow]:
+        ranges = [(each.first_entry_id, each.first_entry_id + each.changes) for each in commits]
+        if not ranges:
+            return []
+        first, past = zip(*ranges, strict=True)
+        return [EntryRow._make(row) for row in self._read("commit_entries", first, past)]
+
+    def _one_commit(self, rows: Rows) -> CommitRow | None:
+        return CommitRow._make(rows[0]) if rows else None
+
+    def operation(self, scope: str, op_id: str) -> CommitRow | None:
+        return self._one_commit(self._read("commit_of_operation", scope, op_id))
+
+    def attempt(self, attempt: bytes, revision: int) -> CommitRow | None:
+        return self._one_commit(self._read("commit_of_attempt", revision, attempt))
+
+    def tags(self, scope: str) -> list[TagRow]:
+        return [TagRow._make(row) for row in self._read("tags", scope)]
+
+    def conflicts(self, status: str | None, after: int, limit: int) -> list[ConflictRow]:
+        return [ConflictRow._make(row) for row in self._read("conflicts", status, after, limit)]
+
+    def conflict(self, id: int) -> ConflictRow | None:
+        rows = self._read("conflict", id)
+        return ConflictRow._make(rows[0]) if rows else None
+
+    def strategies(self) -> list[StrategyRow]:
+        return [StrategyRow._make(row) for row in self._read("strategies")]
+
+    def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
+        commits = self.commits(after, None, limit, newest_first=False)
+        if not commits:
+            return []
+        past = commits[-1].first_entry_id + commits[-1].changes
+        rows = self._read("chain_entries", commits[0].first_entry_id, past)
+        entries = {row[0]: NewEntry._make(row) for row in rows}
+        return [
+            (commit, [entries[id] for id in _ids(commit) if id in entries]) for commit in commits
+        ]
+
+    def inspect(self) -> dict[str, Any]:
+        return {"integrity": [], "wrong_heads": self._read("wrong_heads")[0][0]}
+
+    def counts(self) -> dict[str, int]:
+        names = ("commits", "entries", "keys", "conflicts", "open_conflicts", "floor")
+        *numbers, size = self._read("counts", self._target.schema)[0]
+        return dict(zip(names, numbers, strict=True)) | {"database_bytes": size}
+
+    def close(self) -> None:
+        self._close()
+
+
+def _ids(commit: CommitRow) -> range:
+    return range(commit.first_entry_id, commit.first_entry_id + commit.changes)

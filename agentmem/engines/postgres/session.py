@@ -1,0 +1,252 @@
+"""The write session on PostgreSQL: the store's row locked first, two round trips a commit.
+
+::
+
+    BEGIN; timeouts; lock the row; heads and operations of the batch   (one round trip)
+    ... judged by the client ...
+    insert commits, entries, heads; move the row; COMMIT                (one round trip)
+
+READ COMMITTED, because the row's lock already makes commits take turns: every statement after it
+sees all that was committed before. A client that stops in between is cut off by the server after
+a few seconds, so it cannot hold the lock for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from agentmem.clock import MicrosecondClock
+from agentmem.engines.base import (
+    Change,
+    CommitUnknownError,
+    EntryRow,
+    KnownOperation,
+    NewCommit,
+    Place,
+    Position,
+    Range,
+    Start,
+    StrategyRow,
+    TryAgainError,
+)
+from agentmem.engines.postgres.failures import LostError, ServerError, translated
+from agentmem.engines.postgres.pool import Pool
+from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
+from agentmem.engines.postgres.wire import Rows, Statement, Wire
+
+__all__ = ["PostgresSession"]
+
+_TRIES: Final = 5
+# Judging takes milliseconds. Who needs longer is stopped, swapped out or cut off.
+_IDLE_MS: Final = 10_000
+_CHANGES: Final = {
+    "set_strategy": ("pattern", "spec"),
+    "unset_strategy": ("pattern",),
+    "set_tag": ("scope", "name", "revision", "created_at", "agent", "note"),
+    "unset_tag": ("scope", "name"),
+    "resolve_conflict": ("revision", "note", "id"),
+    "fence": (),
+}
+_Batch = list[tuple[Statement, Sequence[Any]]]
+
+
+class PostgresSession:
+    """See `agentmem.engines.base.WriteSession`."""
+
+    def __init__(
+        self, pool: Pool, statements: Statements, durability: str, clock: MicrosecondClock | None
+    ) -> None:
+        self._pool = pool
+        self._statements = statements
+        self._synchronous = "off" if durability == "relaxed" else "on"
+        self._clock = clock
+        self._wire: Wire | None = None
+        self._rows: NewCommit | None = None
+        self._floor = 0
+
+    def enter(
+        self, timeout_ms: int, places: Sequence[Place], operations: Sequence[tuple[str, str]]
+    ) -> Start:
+        sql = self._statements
+        batch: _Batch = [
+            (BEGIN, ()),
+            (sql["settings"], (str(timeout_ms), str(_IDLE_MS), self._synchronous)),
+            (sql["lock"], ()),
+        ]
+        if places:
+            batch.append((sql["heads"], _columns(places, 2)))
+        if operations:
+            batch.append((sql["operations"], _columns(operations, 2)))
+        answers = self._begun(batch, timeout_ms)
+        position = self._position(answers[2])
+        heads: dict[Place, EntryRow | None] = dict.fromkeys(places)
+        known: dict[tuple[str, str], KnownOperation] = {}
+        if places:
+            heads |= _by_place(answers[3])
+        if operations:
+            known = {(row[0], row[1]): KnownOperation(row[2], row[3]) for row in answers[-1]}
+        return Start(position, heads, known)
+
+    def _begun(self, batch: _Batch, timeout_ms: int) -> list[Rows]:
+        """The first round trip; nothing was written, so a lost connection only costs another."""
+        for tries_left in reversed(range(_TRIES)):
+            wire = self._wire = self._pool.take()
+            try:
+                return wire.run(batch)
+            except (ServerError, LostError) as error:
+                self.rollback()
+                self.release()
+                place = self._pool.target.location
+                lost = isinstance(error, LostError)
+                if isinstance(error, ServerError):
+                    self._pool.note(error)
+                    lost = error.ended
+                    if error.can_try_again:
+                        raise TryAgainError(str(error)) from error
+                if not lost or not tries_left:
+                    raise translated(error, place, waited_ms=timeout_ms) from error
+                self._pool.replace_lost()
+        raise AssertionError("the last try returns or raises")
+
+    def _position(self, rows: Rows) -> Position:
+        revision, committed_at, last_hash, last_entry_id, self._floor, now = rows[0]
+        if self._clock is not None:
+            now = self._clock()
+        return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
+
+    def _open(self) -> Wire:
+        assert self._wire is not None, "the session was not entered"
+        return self._wire
+
+    def _read(self, statement: Statement, values: Sequence[Any]) -> Rows:
+        try:
+            return self._open().run([(statement, values)])[0]
+        except (ServerError, LostError) as error:
+            if isinstance(error, ServerError):
+                self._pool.note(error)
+                if not error.can_try_again and not error.ended:
+                    raise translated(error, self._pool.target.location) from error
+            # Nothing was written yet.
+            raise TryAgainError(str(error)) from error
+
+    def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow | None]:
+        found: dict[Place, EntryRow | None] = dict.fromkeys(places)
+        if places:
+            found |= _by_place(self._read(self._statements["heads"], _columns(places, 2)))
+        return found
+
+    def entry_at(self, place: Place, revision: int) -> EntryRow | None:
+        row = self._read(self._statements["point_at"], (revision, *place))[0]
+        return EntryRow._make(row[1:]) if row[1] is not None else None
+
+    def entry_version(self, place: Place, version: int) -> EntryRow | None:
+        rows = self._read(self._statements["entry_version"], (*place, version))
+        return EntryRow._make(rows[0]) if rows else None
+
+    def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
+        rows = self._read(*self._statements.changed_since(revision, within, expired))
+        return [(namespace, key) for namespace, key in rows]
+
+    def strategies(self) -> list[StrategyRow]:
+        return [StrategyRow._make(row) for row in self._read(self._statements["strategies"], ())]
+
+    def floor(self) -> int:
+        return self._floor
+
+    def append(self, rows: NewCommit) -> None:
+        """Only notes them: they are sent together with COMMIT."""
+        self._rows = rows
+
+    def commit(self) -> None:
+        assert self._rows is not None, "nothing was appended"
+        changes = self._rows.changes
+        batch = self._appending(self._rows)
+        batch += [self._changing(change) for change in changes]
+        batch.append((COMMIT, ()))
+        try:
+            answers = self._open().run(batch)
+        except LostError as error:
+            raise CommitUnknownError(str(error)) from error
+        except ServerError as error:
+            self._pool.note(error)
+            if error.ended:
+                raise CommitUnknownError(str(error)) from error
+            if error.can_try_again:
+                raise TryAgainError(str(error)) from error
+            # The failed statement has aborted the transaction, and COMMIT was passed over.
+            raise translated(error, self._pool.target.location) from error
+        if answers[-1].tag != "COMMIT":
+            raise TryAgainError(f"COMMIT was answered by {answers[-1].tag}")
+        for change, answer in zip(changes, answers[-1 - len(changes) : -1], strict=True):
+            change.count = answer.changed
+
+    def _appending(self, rows: NewCommit) -> _Batch:
+        sql = self._statements
+        batch: _Batch = []
+        if len(rows.commits) == 1 and len(rows.entries) == 1:
+            batch.append((sql["append_one"], (*rows.commits[0], *rows.entries[0])))
+        elif rows.commits:
+            last = rows.commits[-1]
+            batch.append((sql["append_commits"], _columns(rows.commits, 14)))
+            if rows.entries:
+                batch.append((sql["append_entries"], _columns(rows.entries, 15)))
+                # Only the last entry of a key in the batch becomes its head.
+                heads = {(entry.namespace, entry.key): entry for entry in rows.entries}
+                pointers = [
+                    (*place, each.id, each.version, each.revision) for place, each in heads.items()
+                ]
+                batch.append((sql["append_heads"], _columns(pointers, 5)))
+            # Of a commit: first_entry_id + changes - 1 is its last entry.
+            batch.append((sql["move"], (last[0], last[1], last[13], last[9] + last[10] - 1)))
+        for name, found, width in (
+            ("append_results", rows.results, 3),
+            ("touch", rows.touches, 2),
+            ("append_reads", rows.reads, 5),
+            ("append_conflicts", [record[1:] for record in rows.conflicts], 13),
+        ):
+            if found:
+                batch.append((sql[name], _columns(found, width)))
+        return batch
+
+    def _changing(self, change: Change) -> tuple[Statement, Sequence[Any]]:
+        values = [change.values[name] for name in _CHANGES[change.name]]
+        return self._statements[change.name], values
+
+    def was_committed(self, attempt: bytes, revision: int) -> bool:
+        # The connection that was struck is in nobody knows what state. Once it is closed the
+        # server ends its transaction, one way or the other, and lets the lock go.
+        if self._wire is not None:
+            self._wire.close()
+            self.release()
+        sql = self._statements
+        lock = (sql["settings"], (str(_IDLE_MS), str(_IDLE_MS), self._synchronous))
+        look = (sql["commit_of_attempt"], (revision, attempt))
+        answers = self._begun([(BEGIN, ()), lock, (sql["lock"], ()), look], _IDLE_MS)
+        self.rollback()
+        return bool(answers[3])
+
+    def rollback(self) -> None:
+        wire = self._wire
+        if wire is None or not wire.in_transaction:
+            return
+        try:
+            wire.run([(ROLLBACK, ())])
+        except (ServerError, LostError):
+            # Closing rolls back as surely.
+            wire.close()
+
+    def release(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            self._pool.give_back(wire)
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    """Rows as one list for each column."""
+    return list(zip(*rows, strict=True)) if rows else [()] * width
+
+
+def _by_place(rows: Rows) -> dict[Place, EntryRow]:
+    found = map(EntryRow._make, rows)
+    return {(row.namespace, row.key): row for row in found}

@@ -1,0 +1,293 @@
+"""The statements of one store, with its schema written into them.
+
+A schema's name cannot be a parameter, and a search path would be state of a session, which a
+pooler in transaction mode does not keep. So the quoted name stands in the text; all else is bound.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from agentmem.engines.base import Range
+from agentmem.engines.postgres.wire import Statement
+from agentmem.engines.ranges import namespace_bounds, prefix_end
+
+__all__ = ["Statements"]
+
+# ruff: noqa: S608  # joined from the constants of this file and a quoted name, nothing else
+_ENTRY: Final = """
+x.id, x.namespace, x.key, x.version, x.revision, x.operation, x.base_version, x.merged, x.value,
+x.text, x.created_at, x.expires_at, c.agent, c.op_id, c.committed_at
+"""
+_COLUMNS: Final = """
+e.id, e.namespace, e.key, e.version, e.revision, e.operation, e.base_version, e.merged, e.value,
+e.text, e.created_at, e.expires_at, e.agent, e.op_id, e.committed_at
+"""
+_COMMIT: Final = """
+SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata, c.base_revision,
+    c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, r.fingerprint, r.result
+FROM {s}.commits c LEFT JOIN {s}.operation_results r ON r.revision = c.revision
+"""
+_NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_POSITION: Final = "revision, committed_at, hash, last_entry_id"
+
+# LIMIT 1 keeps the planner at one look into an index a row, whatever it believes of the sizes of
+# tables that were empty when the statement was prepared.
+_HEAD: Final = (
+    "LATERAL (SELECT "
+    + _ENTRY
+    + """ FROM {s}.heads h JOIN {s}.entries x ON x.id = h.entry_id
+        JOIN {s}.commits c ON c.revision = x.revision
+        WHERE h.namespace = w.namespace AND h.key = w.key LIMIT 1) e"""
+)
+_NEWEST: Final = (
+    "LATERAL (SELECT "
+    + _ENTRY
+    + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
+        WHERE x.namespace = w.namespace AND x.key = w.key AND x.revision <= $1
+        ORDER BY x.revision DESC LIMIT 1) e"""
+)
+
+_STATEMENTS: Final = {
+    # A commit, first round trip.
+    "settings": """SELECT set_config('lock_timeout', $1, true),
+        set_config('idle_in_transaction_session_timeout', $2, true),
+        set_config('synchronous_commit', CASE WHEN $3 = 'off' THEN 'off'
+            WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
+            ELSE current_setting('synchronous_commit') END, true)""",
+    # In a statement of its own: one that locked and read other tables would answer from before
+    # the wait. The clock is asked above the CTE, so after the wait, too.
+    "lock": f"""WITH locked AS MATERIALIZED (
+            SELECT {_POSITION}, floor FROM {{s}}.store WHERE id = 1 FOR UPDATE)
+        SELECT {_POSITION}, floor, {_NOW} FROM locked""",
+    "heads": "SELECT "
+    + _COLUMNS
+    + " FROM unnest($1::text[], $2::text[]) AS w(namespace, key), "
+    + _HEAD,
+    "operations": """SELECT w.scope, w.op_id, o.revision, o.fingerprint
+        FROM unnest($1::text[], $2::text[]) AS w(scope, op_id), LATERAL (
+            SELECT c.revision, r.fingerprint FROM {s}.commits c
+            LEFT JOIN {s}.operation_results r ON r.revision = c.revision
+            WHERE c.scope = w.scope AND c.op_id = w.op_id LIMIT 1) o""",
+    # A commit, second round trip. By far the most have one entry.
+    "append_one": """WITH c AS (INSERT INTO {s}.commits VALUES
+            ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)),
+        e AS (INSERT INTO {s}.entries VALUES
+            ($15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)),
+        h AS (INSERT INTO {s}.heads VALUES ($16, $17, $15, $19, $18)
+            ON CONFLICT (namespace, key) DO UPDATE SET entry_id = excluded.entry_id,
+                version = excluded.version, revision = excluded.revision)
+        UPDATE {s}.store SET revision = $1, committed_at = $2, hash = $14, last_entry_id = $15
+        WHERE id = 1""",
+    "append_commits": """INSERT INTO {s}.commits SELECT * FROM unnest($1::bigint[], $2::bigint[],
+        $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bytea[],
+        $10::bigint[], $11::int[], $12::text[], $13::bytea[], $14::bytea[])""",
+    "append_entries": """INSERT INTO {s}.entries SELECT * FROM unnest($1::bigint[], $2::text[],
+        $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::bigint[], $8::text[], $9::text[],
+        $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[], $15::bytea[])""",
+    "append_heads": """INSERT INTO {s}.heads SELECT * FROM unnest($1::text[], $2::text[],
+        $3::bigint[], $4::bigint[], $5::bigint[])
+        ON CONFLICT (namespace, key) DO UPDATE SET entry_id = excluded.entry_id,
+            version = excluded.version, revision = excluded.revision""",
+    "move": """UPDATE {s}.store SET revision = $1, committed_at = $2, hash = $3,
+        last_entry_id = $4 WHERE id = 1""",
+    "append_results": """INSERT INTO {s}.operation_results
+        SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[])""",
+    "touch": """UPDATE {s}.entries x SET expires_at = w.expires_at
+        FROM unnest($1::bigint[], $2::bigint[]) AS w(expires_at, id) WHERE x.id = w.id""",
+    "append_reads": """INSERT INTO {s}.reads SELECT * FROM unnest($1::bigint[], $2::text[],
+        $3::text[], $4::bigint[], $5::text[])""",
+    "append_conflicts": """INSERT INTO {s}.conflicts (namespace, key, status, kind, strategy,
+            base_version, theirs_version, ours, agent, op_id, revision, detected_at, note)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
+            $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[],
+            $12::bigint[], $13::text[])""",
+    "set_strategy": """INSERT INTO {s}.merge_strategies (position, pattern, spec)
+        VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM {s}.merge_strategies), $1, $2)
+        ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position""",
+    "unset_strategy": "DELETE FROM {s}.merge_strategies WHERE pattern = $1",
+    "set_tag": """INSERT INTO {s}.tags (scope, name, revision, created_at, agent, note)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
+            created_at = excluded.created_at, agent = excluded.agent, note = excluded.note""",
+    "unset_tag": "DELETE FROM {s}.tags WHERE scope = $1 AND name = $2",
+    "resolve_conflict": """UPDATE {s}.conflicts SET status = 'resolved', revision = $1, note = $2
+        WHERE id = $3 AND status = 'open'""",
+    "fence": "UPDATE {s}.store SET fence = fence + 1 WHERE id = 1",
+    # Reads.
+    "position": f"SELECT {_POSITION}, {_NOW} FROM {{s}}.store WHERE id = 1",
+    "floor": "SELECT floor FROM {s}.store",
+    "store_id": "SELECT store_id FROM {s}.store",
+    "position_at": """SELECT revision, committed_at, hash, first_entry_id + changes - 1
+        FROM {s}.commits WHERE revision = $1""",
+    "point_now": "SELECT s.floor, "
+    + _COLUMNS
+    + """ FROM (SELECT $1::text AS namespace, $2::text AS key) w CROSS JOIN {s}.store s
+        LEFT JOIN """
+    + _HEAD
+    + " ON true",
+    "point_at": "SELECT s.floor, "
+    + _COLUMNS
+    + """ FROM (SELECT $2::text AS namespace, $3::text AS key) w CROSS JOIN {s}.store s
+        LEFT JOIN """
+    + _NEWEST
+    + " ON true",
+    "points": "SELECT s.floor, "
+    + _COLUMNS
+    + """ FROM {s}.store s LEFT JOIN (
+        unnest($2::text[], $3::text[]) AS w(namespace, key) CROSS JOIN """
+    + _NEWEST
+    + ") ON true",
+    "entry_version": "SELECT "
+    + _ENTRY
+    + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
+        WHERE x.namespace = $1 AND x.key = $2 AND x.version = $3
+        ORDER BY x.revision DESC LIMIT 1""",
+    "history": "SELECT "
+    + _ENTRY
+    + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
+        WHERE x.namespace = $1 AND x.key = $2 AND ($3::bigint IS NULL OR x.version < $3)
+        ORDER BY x.revision DESC LIMIT $4""",
+    "commits_up": _COMMIT
+    + "WHERE c.revision > $1 AND c.revision <= $2 ORDER BY c.revision LIMIT $3",
+    "commits_down": _COMMIT
+    + "WHERE c.revision > $1 AND c.revision <= $2 ORDER BY c.revision DESC LIMIT $3",
+    "commit_of_operation": _COMMIT + "WHERE c.scope = $1 AND c.op_id = $2",
+    "commit_of_attempt": _COMMIT + "WHERE c.revision = $1 AND c.attempt = $2",
+    "commit_entries": "SELECT "
+    + _COLUMNS
+    + " FROM unnest($1::bigint[], $2::bigint[]) AS w(first, past), LATERAL (SELECT "
+    + _ENTRY
+    + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
+        WHERE x.id >= w.first AND x.id < w.past) e ORDER BY e.id""",
+    "chain_entries": """SELECT id, namespace, key, revision, version, operation, base_version,
+            merged, value, text, ttl_us, expires_at, created_at, salt, digest
+        FROM {s}.entries WHERE id >= $1 AND id < $2 ORDER BY id""",
+    "tags": """SELECT scope, name, revision, created_at, agent, note FROM {s}.tags
+        WHERE scope = $1 ORDER BY name""",
+    "conflicts": """SELECT id, namespace, key, status, kind, strategy, base_version,
+            theirs_version, ours, agent, op_id, revision, detected_at, note FROM {s}.conflicts
+        WHERE ($1::text IS NULL OR status = $1) AND id > $2 ORDER BY id LIMIT $3""",
+    "conflict": """SELECT id, namespace, key, status, kind, strategy, base_version,
+            theirs_version, ours, agent, op_id, revision, detected_at, note FROM {s}.conflicts
+        WHERE id = $1""",
+    "strategies": "SELECT pattern, spec, position FROM {s}.merge_strategies ORDER BY position",
+    "counts": """SELECT (SELECT COUNT(*) FROM {s}.commits), (SELECT COUNT(*) FROM {s}.entries),
+        (SELECT COUNT(*) FROM {s}.heads), (SELECT COUNT(*) FROM {s}.conflicts),
+        (SELECT COUNT(*) FROM {s}.conflicts WHERE status = 'open'), (SELECT floor FROM {s}.store),
+        (SELECT COALESCE(SUM(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+            WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r')""",
+    "wrong_heads": """SELECT
+        (SELECT COUNT(*) FROM {s}.heads h LEFT JOIN {s}.entries e ON e.id = h.entry_id
+            WHERE e.id IS NULL OR e.namespace <> h.namespace OR e.key <> h.key
+                OR e.version <> h.version OR e.revision <> h.revision)
+        + (SELECT COUNT(*) FROM {s}.entries e
+            LEFT JOIN {s}.heads h ON h.namespace = e.namespace AND h.key = e.key
+            WHERE h.revision IS NULL OR e.revision > h.revision)
+        + (SELECT COUNT(*) FROM {s}.store s LEFT JOIN {s}.commits c ON c.revision = s.revision
+            WHERE s.revision <> (SELECT COALESCE(MAX(revision), 0) FROM {s}.commits)
+                OR (s.revision > 0 AND (s.hash <> c.hash OR s.committed_at <> c.committed_at
+                    OR s.last_entry_id <> c.first_entry_id + c.changes - 1)))""",
+    # The lane.
+    "take_lane": f"""INSERT INTO {{s}}.lane (id, holder, until) VALUES (1, $1, {_NOW} + $2::bigint)
+        ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+        WHERE lane.until <= {_NOW} OR lane.holder = excluded.holder""",
+    "leave_lane": "UPDATE {s}.lane SET until = 0 WHERE id = 1 AND holder = $1",
+}
+BEGIN: Final = Statement("BEGIN ISOLATION LEVEL READ COMMITTED", prepared=False)
+COMMIT: Final = Statement("COMMIT", prepared=False)
+ROLLBACK: Final = Statement("ROLLBACK", prepared=False)
+
+
+class Statements:
+    """The statements of one schema, as attributes by name."""
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+        self._made = {name: self._made_of(sql) for name, sql in _STATEMENTS.items()}
+        self._of_range = cache(self._range)
+
+    def _made_of(self, sql: str) -> Statement:
+        return Statement(sql.replace("{s}", self._schema))
+
+    def __getitem__(self, name: str) -> Statement:
+        return self._made[name]
+
+    def scan(self, within: Range, revision: int, limit: int) -> tuple[Statement, list[Any]]:
+        """See `Engine.scan`; the floor stands before each row."""
+        shape, values = _bounds(within)
+        return self._of_range("scan", shape), [revision, *values, limit]
+
+    def namespaces(self, within: Range, revision: int, instant: int) -> tuple[Statement, list[Any]]:
+        """See `Engine.namespaces`; the floor stands before each."""
+        shape, values = _bounds(within)
+        return self._of_range("namespaces", shape), [revision, *values, instant]
+
+    def changed_since(
+        self, revision: int, within: Range, expired: tuple[int, int]
+    ) -> tuple[Statement, list[Any]]:
+        """See `Engine.changed_since`."""
+        start, end = namespace_bounds(within.namespace)
+        shape = ("start",) if end is None else ("start", "end")
+        bounds = [start] if end is None else [start, end]
+        return self._of_range("changed", shape), [revision, *bounds, *expired]
+
+    def _range(self, kind: str, shape: tuple[str, ...]) -> Statement:
+        """The text for the bounds that are given: the planner can use no others."""
+        number = 2
+        conditions = []
+        for bound in shape:
+            condition = _CONDITIONS[bound]
+            for _each in range(condition.count("?")):
+                condition = condition.replace("?", f"${number}", 1)
+                number += 1
+            conditions.append(condition)
+        if kind == "changed":
+            where = " AND ".join(condition.replace("w.", "") for condition in conditions)
+            return self._made_of(
+                f"""SELECT namespace, key FROM {{s}}.entries WHERE id > COALESCE((
+                    SELECT first_entry_id + changes - 1 FROM {{s}}.commits
+                    WHERE revision = $1), 0) AND {where}
+                UNION SELECT namespace, key FROM {{s}}.entries
+                WHERE expires_at > ${number} AND expires_at <= ${number + 1} AND {where}"""
+            )
+        where = " AND ".join(conditions)
+        found = "FROM {s}.store s CROSS JOIN {s}.heads w CROSS JOIN " + _NEWEST + " WHERE " + where
+        if kind == "scan":
+            return self._made_of(
+                f"SELECT s.floor, {_COLUMNS} {found} ORDER BY w.namespace, w.key LIMIT ${number}"
+            )
+        return self._made_of(
+            f"""SELECT DISTINCT s.floor, w.namespace {found} AND e.operation <> 2
+                AND (e.expires_at IS NULL OR e.expires_at > ${number}) ORDER BY w.namespace"""
+        )
+
+
+_CONDITIONS: Final = {
+    "start": "w.namespace >= ?",
+    "end": "w.namespace < ?",
+    "after": "(w.namespace, w.key) > (?, ?)",
+    "upto": "(w.namespace, w.key) <= (?, ?)",
+    "key_start": "w.key >= ?",
+    "key_end": "w.key < ?",
+}
+
+
+def _bounds(within: Range) -> tuple[tuple[str, ...], list[Any]]:
+    start, end = namespace_bounds(within.namespace)
+    shape, values = ["start"], [start]
+    if end is not None:
+        shape.append("end")
+        values.append(end)
+    for name, place in (("after", within.after), ("upto", within.upto)):
+        if place is not None:
+            shape.append(name)
+            values += place
+    if within.key_prefix:
+        shape.append("key_start")
+        values.append(within.key_prefix)
+        if (key_end := prefix_end(within.key_prefix)) is not None:
+            shape.append("key_end")
+            values.append(key_end)
+    return tuple(shape), values
