@@ -28,7 +28,7 @@ class Migration:
 
 
 def migrations_for(engine: str) -> list[Migration]:
-    """The migrations of an engine (``sqlite``), in order of their numbers."""
+    """The migrations of an engine (``sqlite``, ``postgres``), in order of their numbers."""
     folder = resources.files(__package__) / engine
     files = sorted(
         (each for each in folder.iterdir() if each.name.endswith(".sql")),

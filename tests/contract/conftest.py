@@ -12,6 +12,7 @@ be whole and what is derived from it must agree.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from typing import Any, Final
 import pytest
 
 import agentmem
+from tests import postgres_server
 
 CAPABILITIES: Final = {
     "files": "the store is a file, with a mode, a place and bytes that can be looked at",
@@ -35,11 +37,13 @@ class Backend:
     Attributes:
         name: of the engine.
         target: what to open for a name, in a folder of the test's own.
+        remove: called at the end of a test with the targets that it used.
         lacks: capabilities that it does not have, each with the reason.
     """
 
     name: str
     target: Callable[[Path, str], str]
+    remove: Callable[[set[str]], None] = lambda _targets: None
     lacks: dict[str, str] = field(default_factory=dict)
 
 
@@ -47,7 +51,31 @@ def _sqlite_target(folder: Path, name: str) -> str:
     return str(folder / f"{name}.db")
 
 
-BACKENDS: Final = {each.name: each for each in (Backend("sqlite", _sqlite_target),)}
+def _postgres_target(folder: Path, name: str) -> str:
+    # One folder a test; its path tells the stores of one test from those of another.
+    digest = hashlib.blake2b(f"{folder}/{name}".encode(), digest_size=8).hexdigest()
+    return postgres_server.store_url(f"test_{digest}")
+
+
+def _drop(targets: set[str]) -> None:
+    postgres_server.drop([target.rsplit("store=", 1)[1] for target in targets])
+
+
+BACKENDS: Final = {
+    each.name: each
+    for each in (
+        Backend("sqlite", _sqlite_target),
+        Backend(
+            "postgres",
+            _postgres_target,
+            _drop,
+            lacks={
+                "files": "its files are the server's",
+                "raw": "tests/postgres changes its tables",
+            },
+        ),
+    )
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -96,10 +124,13 @@ class StoreMaker:
         self._folder = folder
         self._clock = clock
         self._opened: list[tuple[agentmem.Store, bool]] = []
+        self._targets: set[str] = set()
 
     def target(self, name: str = "team") -> str:
         """What `agentmem.open` takes for a name."""
-        return self.backend.target(self._folder, name)
+        target = self.backend.target(self._folder, name)
+        self._targets.add(target)
+        return target
 
     def __call__(
         self, name: str = "team", *, intact: bool = True, **options: Any
@@ -126,6 +157,7 @@ class StoreMaker:
         finally:
             for store, _intact in self._opened:
                 store.close()
+            self.backend.remove(self._targets)
 
 
 @pytest.fixture
