@@ -6,6 +6,7 @@ pooler in transaction mode does not keep. So the quoted name stands in the text;
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any, Final
 
@@ -30,6 +31,9 @@ SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata
 FROM {s}.commits c LEFT JOIN {s}.operation_results r ON r.revision = c.revision
 """
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+# Seen directly, the length of an array makes the planner prefer a new plan for each call, which
+# costs twice what the statement does (245 µs against 104 for one head).
+_ARRAY: Final = re.compile(r"(\$[0-9]+::[a-z]+\[\])")
 _POSITION: Final = "revision, committed_at, hash, last_entry_id"
 
 # LIMIT 1 keeps the planner at one look into an index a row, whatever it believes of the sizes of
@@ -209,7 +213,7 @@ class Statements:
         self._of_range = cache(self._range)
 
     def _made_of(self, sql: str) -> Statement:
-        return Statement(sql.replace("{s}", self._schema))
+        return Statement(_ARRAY.sub(r"(SELECT \1)", sql).replace("{s}", self._schema))
 
     def __getitem__(self, name: str) -> Statement:
         return self._made[name]

@@ -18,15 +18,13 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import pq
+from psycopg.adapt import Transformer
 
 from agentmem.engines.postgres.failures import LostError, ServerError
 
 __all__ = ["Rows", "Statement", "Wire"]
 
 _NAME_BYTES: Final = 8
-_BINARY: Final = 17  # the OID of bytea
-_NUMBERS: Final = frozenset((20, 21, 23, 26))  # int8, int2, int4, oid
-_TRUTH: Final = 16
 _WAIT_MS: Final = 1_000  # between looks at a socket that says nothing
 
 
@@ -61,11 +59,12 @@ class Rows(list[tuple[Any, ...]]):
 class Wire:
     """One connection, as the engine talks to it. Used by one thread at a time."""
 
-    __slots__ = ("_connection", "_pq", "_prepared", "prepares")
+    __slots__ = ("_connection", "_pq", "_prepared", "_reader", "prepares")
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._pq: Any = connection.pgconn  # its types are those of a compiled module
+        self._reader = Transformer(connection)
         self._prepared: set[bytes] = set()
         self.prepares = True
 
@@ -139,12 +138,21 @@ class Wire:
                 return results, failure
             if status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
                 if expected[seen]:
-                    results.append(_rows(result))
+                    results.append(self._rows(result))
                 seen += 1
             elif status != pq.ExecStatus.PIPELINE_ABORTED and failure is None:
                 failure = _failure(result)
             if link.status == pq.ConnStatus.BAD:
                 raise LostError(str(failure or "the server closed the connection"))
+
+    def _rows(self, result: Any) -> Rows:
+        rows = Rows()
+        rows.changed = result.command_tuples or 0
+        rows.tag = (result.command_status or b"").decode()
+        if result.ntuples:
+            self._reader.set_pgresult(result, set_loaders=True)
+            rows.extend(self._reader.load_rows(0, result.ntuples, tuple))
+        return rows
 
     def close(self) -> None:
         """Ends the connection; an open transaction is rolled back by the server."""
@@ -168,41 +176,6 @@ def _failure(result: Any) -> ServerError:
         errors="replace"
     )
     return ServerError(code, message)
-
-
-def _rows(result: Any) -> Rows:
-    rows = Rows()
-    rows.changed = result.command_tuples or 0
-    rows.tag = (result.command_status or b"").decode()
-    count = result.ntuples
-    if count:
-        read = [_reader(result.ftype(column)) for column in range(result.nfields)]
-        value = result.get_value
-        for row in range(count):
-            cells = (value(row, column) for column in range(len(read)))
-            rows.append(
-                tuple(
-                    None if cell is None else convert(cell)
-                    for cell, convert in zip(cells, read, strict=True)
-                )
-            )
-    return rows
-
-
-def _reader(oid: int) -> Any:
-    if oid in _NUMBERS:
-        return int
-    if oid == _BINARY:
-        return _bytes
-    return _truth if oid == _TRUTH else bytes.decode
-
-
-def _bytes(cell: bytes) -> bytes:
-    return bytes.fromhex(cell[2:].decode())  # \x6f6b
-
-
-def _truth(cell: bytes) -> bool:
-    return cell == b"t"
 
 
 def _text(value: Any) -> bytes:
