@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -12,11 +13,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import counters, processes, reads, single_calls, threads, transactions
+from benchmarks import (
+    counters,
+    postgres,
+    postgres_counter,
+    processes,
+    reads,
+    single_calls,
+    threads,
+    transactions,
+)
 from benchmarks.report import (
     NOT_INSTALLED,
     WRONG,
@@ -36,7 +47,10 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *processes.BENCHMARKS,
     *reads.BENCHMARKS,
     *counters.BENCHMARKS,
+    *postgres.BENCHMARKS,
+    *postgres_counter.BENCHMARKS,
 )
+_STORE_VARIABLE: Final = "AGENTMEM_TEST_DSN"
 
 _WIDE: Final = 180  # columns: in a file or a pipe no cell of the table is wrapped
 
@@ -71,7 +85,29 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
         metavar="FOLDER",
         help="on which disk to measure (default: %(default)s)",
     )
+    parser.add_argument(
+        "--store",
+        type=_server_url,
+        default=os.environ.get(_STORE_VARIABLE) or None,
+        metavar="URL",
+        help="the PostgreSQL server of the pg- benchmarks, as postgresql://USER@HOST/DATABASE; "
+        f"without it {_STORE_VARIABLE}, else one of its own is started in the folder",
+    )
     return parser.parse_args(given)
+
+
+def _server_url(text: str) -> str:
+    # No message holds the URL, which may hold a password.
+    try:
+        parts = urlsplit(text)
+        options = parse_qs(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise argparse.ArgumentTypeError("the URL cannot be read") from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise argparse.ArgumentTypeError("a URL that begins with postgresql://")
+    if "store" in options:
+        raise argparse.ArgumentTypeError("leave ?store= out: stores are made and dropped")
+    return text
 
 
 def _positive(text: str) -> float:
@@ -128,11 +164,14 @@ def _watching(count: int) -> Iterator[_Watcher]:
         yield _Bar(progress, count)
 
 
-def _run(benchmark: Benchmark, folder: Path, scale: float, watcher: _Watcher) -> list[Row]:
+def _run(
+    benchmark: Benchmark, arguments: argparse.Namespace, about: dict[str, Any], watcher: _Watcher
+) -> list[Row]:
     watcher.begin(benchmark.name)
     try:
-        with tempfile.TemporaryDirectory(prefix="agentmem-bench-", dir=folder) as inside:
-            figures = benchmark.run(Bench(Path(inside), scale, watcher.step))
+        with tempfile.TemporaryDirectory(prefix="agentmem-bench-", dir=arguments.folder) as inside:
+            bench = Bench(Path(inside), arguments.scale, watcher.step, arguments.store, about)
+            figures = benchmark.run(bench)
     except MissingPeerError as error:
         return [Row(line, None, NOT_INSTALLED, str(error)) for line in benchmark.lines]
     except WrongResultError as error:
@@ -155,14 +194,14 @@ def _write_json(target: str, results: dict[str, Any]) -> None:
 def main(given: Sequence[str]) -> int:
     """Runs what the arguments ask for, and returns the exit code."""
     arguments = _arguments(given)
-    folder = Path(arguments.folder)
     chosen = [one for one in BENCHMARKS if not arguments.only or one.name in arguments.only]
-    about, command = machine(folder), command_line(given)
+    about = machine(Path(arguments.folder))
+    command = command_line(given, arguments.store)
     started, begun = datetime.now(UTC), time.monotonic()
     rows: list[Row] = []
     with _watching(len(chosen)) as watcher:
         for benchmark in chosen:
-            rows += _run(benchmark, folder, arguments.scale, watcher)
+            rows += _run(benchmark, arguments, about, watcher)
     about["seconds"] = round(time.monotonic() - begun)
     if arguments.json is not None:
         found = {

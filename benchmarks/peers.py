@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.report import MissingPeerError
+from benchmarks.server import Server, connect, settle
 
 __all__ = [
     "Counter",
     "etcd_counter",
     "fill_langgraph",
+    "langgraph_postgres_store",
     "langgraph_store",
     "redis_counters",
     "zodb_counters",
@@ -89,9 +91,36 @@ def langgraph_store(path: str, *, tuned: bool = False) -> Iterator[Any]:
         yield store
 
 
+@contextmanager
+def langgraph_postgres_store(server: Server, *, pool: int | None = None) -> Iterator[Any]:
+    """LangGraph's store on PostgreSQL, in a schema of its own.
+
+    Args:
+        pool: so many connections, in place of the one that it has as it comes.
+    """
+    module = _module("langgraph.store.postgres", "langgraph-checkpoint-postgres")
+    schema = server.new_schema()
+    with connect(server.url) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    if pool is None:
+        with module.PostgresStore.from_conn_string(server.url) as store:
+            settle(store.conn, schema)
+            store.setup()
+            yield store
+        return
+    config = {
+        "min_size": pool,
+        "max_size": pool,
+        "configure": lambda connection: settle(connection, schema),
+    }
+    with module.PostgresStore.from_conn_string(server.url, pool_config=config) as store:
+        store.setup()
+        yield store
+
+
 def fill_langgraph(store: Any, namespace: str, items: Mapping[str, Any]) -> None:
     """Puts many items in one batch: one by one takes long, with no write-ahead log."""
-    put = _module("langgraph.store.base", "langgraph-checkpoint-sqlite").PutOp
+    put = _module("langgraph.store.base", "langgraph-checkpoint").PutOp
     store.batch([put((namespace,), key, value) for key, value in items.items()])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from rich import box
 from rich.console import Console
@@ -232,6 +233,17 @@ def _amount(number: float, unit: str) -> str:
     return f"{number * 1e3:.2f} ms"
 
 
-def command_line(arguments: Sequence[str]) -> str:
-    """How to run it again."""
-    return " ".join((Path(sys.executable).name, "-m", "benchmarks", *arguments))
+def command_line(arguments: Sequence[str], url: str | None = None) -> str:
+    """How to run it again.
+
+    Args:
+        url: of a server, which may hold a password: only where it is, is shown.
+    """
+    words = [each.replace(url, _location(url)) if url else each for each in arguments]
+    return " ".join((Path(sys.executable).name, "-m", "benchmarks", *words))
+
+
+def _location(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import agentmem
 
@@ -48,11 +48,15 @@ class Bench:
         folder: an empty folder of its own.
         scale: by which the number of samples is multiplied.
         progress: called with the fraction that is done.
+        store: the URL of a PostgreSQL server; None for one of the benchmark's own.
+        about: to it is added what was measured on, for the report.
     """
 
     folder: Path
     scale: float
     progress: Callable[[float], None]
+    store: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """The path of a file in the folder."""

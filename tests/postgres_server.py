@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
 import warnings
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 DSN_VARIABLE: Final = "AGENTMEM_TEST_DSN"
+_OWN_RULES: Final = "# What follows was there before.\n"
 
 with warnings.catch_warnings():
     # It tells of a missing XDG_RUNTIME_DIR, and does without.
@@ -41,10 +43,8 @@ class Server:
             self._folder / "data", cleanup_mode="stop"
         )
         self.url = str(self._server.get_uri())
-        self._options = f'-h "" -k {self._socket_folder()}'
-
-    def _socket_folder(self) -> str:
-        return psycopg.conninfo.conninfo_to_dict(self.url)["host"]
+        self._socket = psycopg.conninfo.conninfo_to_dict(self.url)["host"]
+        self._changed = False  # whether it may not be as it was made
 
     def control(self, *words: str) -> None:
         """Runs ``pg_ctl`` on it."""
@@ -57,12 +57,45 @@ class Server:
 
     def stop(self, mode: str = "immediate") -> None:
         """Stops it; ``immediate`` is as a crash: it recovers at the next start."""
+        self._changed = True
         self.control("-m", mode, "stop")
 
-    def start(self, *settings: str) -> None:
-        """Starts it again."""
-        options = " ".join((self._options, *(f"-c {setting}" for setting in settings)))
-        self.control("-o", options, "-l", str(self._folder / "data" / "log"), "start")
+    def start(self, *settings: str, host: str = "", port: int = 5432) -> None:
+        """Starts it again, with settings as ``fsync=off``; on TCP, too, if it is given a host."""
+        options = [f'-h "{host}" -p {port} -k {self._socket}', *(f"-c {each}" for each in settings)]
+        self.control("-o", " ".join(options), "-l", str(self._folder / "data" / "log"), "start")
+
+    def let_in(self, *rules: str) -> None:
+        """Puts rules before those of pg_hba.conf; without any, it is as it was made."""
+        path = self._folder / "data" / "pg_hba.conf"
+        kept = path.read_text().partition(_OWN_RULES)[2] or path.read_text()
+        path.write_text("\n".join((*rules, _OWN_RULES)) + kept if rules else kept)
+        self._changed = True
+        if self._runs():
+            self.control("reload")
+
+    def restore(self) -> None:
+        """As it was made, and running, whatever was done to it."""
+        if not self._changed:
+            return
+        self.let_in()
+        if self._runs():
+            self.stop("fast")
+        self.start()
+        self._changed = False
+
+    def _runs(self) -> bool:
+        try:
+            self.control("status")
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    @property
+    def system_user(self) -> str | None:
+        """The user that it runs as, if not as the one who started it."""
+        user: str | None = self._server.system_user
+        return user
 
     @property
     def pid(self) -> int:

