@@ -127,12 +127,13 @@ def open(  # agentmem.open is the name that users know
     blind_writes: str = "warn",
     limits: Limits | None = None,
     clock: Clock | None = None,
+    replica: str | None = None,
 ) -> Store:
     """Opens a store; a file is created if it is not there.
 
     Args:
-        target: the path of a file on a local disk, or ``":memory:"`` for a private one that
-            goes with the store.
+        target: the path of a file on a local disk, ``":memory:"`` for a private one that
+            goes with the store, or ``postgresql://USER@HOST/DATABASE?store=NAME``.
         durability: what a returned write survives: ``"full"`` the loss of power,
             ``"relaxed"`` the death of the process.
         agent: who writes, unless a call says otherwise.
@@ -140,8 +141,11 @@ def open(  # agentmem.open is the name that users know
             ``"warn"``, ``"allow"``, or ``"forbid"`` (`ConflictError`).
         limits: what this process may write.
         clock: a function that returns an aware datetime, or seconds since 1970; for tests.
+        replica: ``postgresql://`` of a standby server of the target's; only
+            ``store.snapshot(replica=True)`` reads from it.
 
     Raises:
+        InvalidValueError: the target, or an option, is none that agentmem knows.
         StorageError: the file cannot be made or opened.
         UnsafeStorageError: it lies on a network file system.
         CorruptionError: it is no agentmem store.
@@ -155,4 +159,5 @@ def open(  # agentmem.open is the name that users know
         blind_writes=blind_writes,
         limits=limits if limits is not None else Limits(),
         clock=clock,
+        replica=replica,
     )

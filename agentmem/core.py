@@ -9,6 +9,7 @@ from typing import Final
 from agentmem.callers import caller_level
 from agentmem.commit import Committer
 from agentmem.contention import Lane
+from agentmem.engines import Replica
 from agentmem.engines.base import Change, CommitRow, ConflictRow, Engine, EntryRow, Place, Range
 from agentmem.errors import (
     BlindWriteWarning,
@@ -45,9 +46,16 @@ class Core:
         limits: what this process may write.
         blind_writes: ``warn``, ``allow`` or ``forbid``.
         lane: where attempts after a conflict wait for each other.
+        replica: another server for snapshots that ask for it; None: there is none.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, blind_writes: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        blind_writes: str,
+        replica: Replica | None = None,
+    ) -> None:
         if blind_writes not in ("warn", "allow", "forbid"):
             raise InvalidValueError(
                 f"blind_writes is 'warn', 'allow' or 'forbid', not {blind_writes!r}"
@@ -58,11 +66,22 @@ class Core:
         self.limits = limits
         self.blind_writes = blind_writes
         self.lane = Lane(engine)
+        self.replica = replica
         self._committer = Committer(engine, self.registry, limits)
 
     def close(self) -> None:
-        """Closes the engine."""
-        self.engine.close()
+        """Closes the engine and the replica."""
+        try:
+            self.engine.close()
+        finally:
+            if self.replica is not None:
+                self.replica.close()
+
+    def on(self, engine: Engine) -> Core:
+        """The same store, read from another engine."""
+        core = Core(engine, self.limits, self.blind_writes)
+        core.registry = self.registry
+        return core
 
     def check_open(self) -> None:
         """Raises `ClosedError` after `close`, `ForkedStoreError` after a fork.

@@ -7,12 +7,17 @@ from typing import Any
 
 from agentmem.core import Core
 from agentmem.engines.base import check_floor
-from agentmem.errors import FutureRevisionError, InvalidValueError, RevisionError
+from agentmem.errors import (
+    FutureRevisionError,
+    HistoryReplacedError,
+    InvalidValueError,
+    RevisionError,
+)
 from agentmem.model import to_datetime, to_microseconds
 from agentmem.scope import Scope
 from agentmem.views import PinnedView
 
-__all__ = ["Snapshot", "resolve_at"]
+__all__ = ["Snapshot", "on_replica", "resolve_at"]
 
 
 class Snapshot(PinnedView):
@@ -80,6 +85,36 @@ def resolve_at(core: Core, scope: Scope, at: object) -> tuple[int, int]:
     found = core.engine.position_at(revision)
     _check_readable(core, revision)
     return revision, found.committed_at if found is not None else 0
+
+
+def on_replica(core: Core, scope: Scope, at: object) -> Snapshot:
+    """A snapshot whose reads go to the replica, if that has what it is of.
+
+    What `at` means is asked of the store's own server. Without it, it is the newest revision that
+    both have: a replica that the server waits for can be ahead of what others see there.
+
+    Raises:
+        InvalidValueError: the store was opened without a replica.
+        FutureRevisionError: the replica is not there yet.
+        HistoryReplacedError: it repeats another history.
+    """
+    core.check_open()
+    if core.replica is None:
+        raise InvalidValueError(
+            "this store was opened without a replica; agentmem.open(..., replica='postgresql://"
+            "...') names one"
+        )
+    revision, instant = resolve_at(core, scope, at)
+    if at is None:
+        revision = min(revision, core.replica.revision())
+    commit = core.engine.position_at(revision)
+    if commit is None:
+        raise HistoryReplacedError(f"revision {revision} is gone; was the server replaced?")
+    if not isinstance(at, datetime):
+        # No later: of the touches after its last commit the replica may not know all.
+        instant = commit.committed_at
+    pinned = core.replica.pinned(core.engine.store_id, commit, instant)
+    return Snapshot(core.on(pinned), scope, revision, instant)
 
 
 def _tagged(core: Core, scope: Scope, name: str) -> int:

@@ -21,7 +21,7 @@ from agentmem.model import Commit, Entry
 from agentmem.namespaces import Pattern
 from agentmem.records import entry_of
 from agentmem.scope import root_scope
-from agentmem.snapshot import Snapshot, resolve_at
+from agentmem.snapshot import Snapshot, on_replica, resolve_at
 from agentmem.stored import pattern_text, strategy_text
 from agentmem.transact import transact
 from agentmem.transaction import Isolation, Transaction
@@ -75,17 +75,24 @@ class Store(WritingView):
         self._core.check_open()
         return self._core.engine.position().revision
 
-    def snapshot(self, at: object = None) -> Snapshot:
+    def snapshot(self, at: object = None, *, replica: bool = False) -> Snapshot:
         """A read view pinned at one revision.
 
         Args:
             at: None is now; a revision, the name of a tag, or an aware datetime.
+            replica: read from the replica that `agentmem.open` was given, if that has the
+                revision. ``at=None`` is then the newest revision that it has, and what expires
+                does so as of that revision's time.
 
         Raises:
-            FutureRevisionError: it lies in the future.
+            FutureRevisionError: it lies in the future, or the replica is not there yet; its
+                ``current`` says how far the store, or the replica, is.
             CompactedError: it can no longer be read.
+            HistoryReplacedError: the replica has another history than the store.
             RevisionError: there is no such tag.
         """
+        if replica:
+            return on_replica(self._core, self._scope, at)
         return Snapshot(self._core, self._scope, *resolve_at(self._core, self._scope, at))
 
     def history(
@@ -348,10 +355,12 @@ def open_store(
     blind_writes: str,
     limits: Limits,
     clock: Clock | None,
+    replica: str | None,
 ) -> Store:
     """See `agentmem.open`."""
-    from agentmem.engines import open_engine
+    from agentmem.engines import open_engine, open_replica
 
     scope = root_scope(limits, agent)
+    other = open_replica(target, replica, limits.lock_timeout_ms)
     engine = open_engine(target, durability, as_microsecond_clock(clock), limits.lock_timeout_ms)
-    return Store(Core(engine, limits, blind_writes), scope)
+    return Store(Core(engine, limits, blind_writes, other), scope)

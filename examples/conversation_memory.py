@@ -8,6 +8,7 @@ nothing. In the end the log proves it.
 
     python examples/conversation_memory.py
     python examples/conversation_memory.py FILE.jsonl --writers 6 --kills 10 --store memory.db
+    python examples/conversation_memory.py --store 'postgresql://host/database?store=memory'
 
 A line of the file is one conversation: a JSON object with `conversation` (a name, optional),
 `speakers`, and `turns`, each with `session`, `at`, `speaker`, `id` and `text`.
@@ -236,7 +237,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--writers", type=int, default=4, help="processes (default 4)")
     parser.add_argument("--kills", type=int, default=3, help="how many are killed (default 3)")
     parser.add_argument("--seed", type=int, default=1, help="who is killed when (default 1)")
-    parser.add_argument("--store", help="keep the store here; default: a temporary folder")
+    parser.add_argument(
+        "--store", help="keep it in this file or postgresql:// store; default: a temporary folder"
+    )
     given = parser.parse_args()
     if given.writers < 1 or given.kills < 0:
         parser.error("--writers is at least 1, --kills at least 0")

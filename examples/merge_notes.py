@@ -6,6 +6,9 @@ with `set_merge` is in the store, for every process. What nobody can merge is re
 conflict is on record with how it ended.
 
     python examples/merge_notes.py
+    python examples/merge_notes.py 'postgresql://host/database?store=notes'
+
+A store that is named must be new; without one, it is a file in a temporary folder.
 """
 
 import sys
@@ -17,9 +20,11 @@ import agentmem
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "notes.db"
-        # Two stores on one file, as two processes would have them.
+        path = sys.argv[1] if len(sys.argv) > 1 else str(Path(folder) / "notes.db")
+        # One store opened twice, as two processes would have it.
         with agentmem.open(path, agent="ann") as ann, agentmem.open(path, agent="bob") as bob:
+            if ann.revision:
+                sys.exit("there is something in this store; name a new one")
             kept = merge_by_hook(ann, bob) and merge_by_strategy(ann, bob)
             return 0 if kept and refuse(ann, bob) and explain(ann) else 1
 

@@ -1,10 +1,13 @@
-"""Eight processes add to one counter in one file, and no addition is lost.
+"""Eight processes add to one counter in one store, and no addition is lost.
 
 Three ways that lose nothing: `transact` reads and writes in a transaction and runs it again if
 another was faster, `update` does the same for one key, `increment` needs no read at all. Their
 versions are 1, 2, 3, ... without a gap: each write is one version, and none replaced another's.
 
     python examples/shared_counter.py
+    python examples/shared_counter.py 'postgresql://host/database?store=counter'
+
+A store that is named must be new; without one, it is a file in a temporary folder.
 """
 
 import multiprocessing
@@ -44,7 +47,10 @@ def work(path: str, agent: str, start_line: Barrier) -> None:
 def main() -> int:
     processes = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "counter.db")
+        path = sys.argv[1] if len(sys.argv) > 1 else str(Path(folder) / "counter.db")
+        with agentmem.open(path) as store:
+            if store.revision:
+                sys.exit("there is something in this store; name a new one")
         start_line = processes.Barrier(AGENTS)
         agents = [
             processes.Process(target=work, args=(path, f"agent-{number}", start_line))

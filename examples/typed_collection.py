@@ -4,6 +4,9 @@ Values are checked when they are written and when they are read. Two agents chan
 fields of one task, and even the same field, and the annotations say how both are kept.
 
     python examples/typed_collection.py
+    python examples/typed_collection.py 'postgresql://host/database?store=tasks'
+
+A store that is named must be new; without one, it is a file in a temporary folder.
 """
 
 import sys
@@ -28,8 +31,10 @@ class Task(BaseModel):
 def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
-        agentmem.open(Path(folder) / "tasks.db") as store,
+        agentmem.open(sys.argv[1] if len(sys.argv) > 1 else Path(folder) / "tasks.db") as store,
     ):
+        if store.revision:
+            sys.exit("there is something in this store; name a new one")
         tasks = store.collection(Task, "team/tasks")
         start = tasks.put("visa", Task(title="Get the visa"))
         tasks.put("hotel", Task(title="Book a hotel", priority=2))

@@ -28,7 +28,9 @@ def main() -> None:
         # Before or after the command itself, which tells of its own interruption.
         sys.exit(_INTERRUPTED)
     except Exception:  # noqa: BLE001  # a bug: shown whole, under a code of its own
-        traceback.print_exc()
+        from agentmem.cli.targets import hide_passwords
+
+        sys.stderr.write(hide_passwords(traceback.format_exc()))
         sys.exit(_BUG)
 
 

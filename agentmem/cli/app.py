@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from agentmem import __version__
-from agentmem.cli import demo_command, entries, merging, store_commands, versions
+from agentmem.cli import demo_command, entries, merging, moving, store_commands, versions
 from agentmem.cli.call import Shared
 from agentmem.cli.failures import Commands, exit_codes
 from agentmem.cli.options import JsonOption, NamespaceOption, TimeoutOption
@@ -50,7 +50,12 @@ def shared(
     ctx: typer.Context,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="PATH", envvar="AGENTMEM_STORE", help="The store's file."),
+        typer.Option(
+            "--store",
+            metavar="STORE",
+            envvar="AGENTMEM_STORE",
+            help="A file, or postgresql://HOST/DATABASE?store=NAME.",
+        ),
     ] = None,
     json: JsonOption = False,
     timeout_s: TimeoutOption = None,
@@ -71,4 +76,5 @@ entries.register(app)
 versions.register(app)
 merging.register(app)
 store_commands.register(app)
+moving.register(app)
 demo_command.register(app)

@@ -12,6 +12,7 @@ before the command's name as well as after it.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import shlex
 import stat
@@ -28,9 +29,21 @@ from agentmem.cli.arguments import namespace_argument
 from agentmem.cli.failures import CommandError, ExitCode, warnings_as_lines
 from agentmem.cli.options import JsonOption, NamespaceOption, StoreOption, TimeoutOption
 from agentmem.cli.output import Output
+from agentmem.cli.targets import is_misspelt, shown
+from agentmem.engines import migrations_of
 from agentmem.namespaces import parse_namespace
 
-__all__ = ["Call", "Shared", "command", "opened"]
+__all__ = [
+    "Call",
+    "Shared",
+    "combined",
+    "command",
+    "is_there",
+    "limits_of",
+    "no_store",
+    "opened",
+    "quiet_drivers",
+]
 
 _TIMEOUT_S: Final = 5.0
 _MAX_TIMEOUT_S: Final = 24 * 3_600.0
@@ -58,7 +71,7 @@ class Call:
 
     Attributes:
         store: open until the command ends.
-        target: the store as the caller named it.
+        target: the store as the caller named it, without a password.
         made: it was not there before.
         namespace: for the ``namespace`` arguments of the store; None is the root.
         out: where results go.
@@ -102,7 +115,7 @@ def command(
             own = Shared(**{name: arguments.pop(name) for name in shared})
             if creates:
                 own.store = _named_once(own.store, arguments["path"])
-            with _called(_combined(ctx, own), namespaced, creates) as call:
+            with _called(combined(ctx, own), namespaced, creates) as call:
                 function(call, **arguments)
 
         _sign(run, function, shared)
@@ -131,7 +144,7 @@ def _sign(run: Callable[..., None], function: Callable[..., None], shared: dict[
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect
 
 
-def _combined(ctx: typer.Context, own: Shared) -> Shared:
+def combined(ctx: typer.Context, own: Shared) -> Shared:
     """The nearer option wins: behind the command's name before in front of it."""
     before = ctx.obj if isinstance(ctx.obj, Shared) else Shared()
     return Shared(
@@ -151,52 +164,73 @@ def _called(options: Shared, namespaced: bool, creates: bool) -> Iterator[Call]:
     target = options.store
     if not target:
         raise CommandError(
-            ExitCode.USAGE, "no store is named; give --store PATH, or set AGENTMEM_STORE"
+            ExitCode.USAGE, "no store is named; give --store STORE, or set AGENTMEM_STORE"
         )
-    there = _is_there(target)
+    limits = limits_of(options.timeout_s)
+    there = is_there(target, limits)
     if not there and not creates:
-        raise CommandError(
-            ExitCode.STORAGE,
-            f"there is no store at {target}; make one with: agentmem init {shlex.quote(target)}",
-        )
-    with opened(target, options.timeout_s) as store:
+        raise no_store(target)
+    with opened(target, limits) as store:
         namespace = namespace_argument(options.namespace)
-        yield Call(store, target, not there, namespace, Output(json=options.json))
+        yield Call(store, shown(target), not there, namespace, Output(json=options.json))
 
 
-@contextmanager
-def opened(target: str, timeout_s: float | None = None) -> Iterator[agentmem.Store]:
-    """The store for a command; made if it is not there. Its warnings become lines."""
+def no_store(target: str) -> CommandError:
+    """The error of a command that makes no store, where there is none."""
+    name = shown(target)
+    return CommandError(
+        ExitCode.STORAGE,
+        f"there is no store at {name}; make one with: agentmem init {shlex.quote(name)}",
+    )
+
+
+def limits_of(timeout_s: float | None) -> agentmem.Limits:
+    """The limits of a command, from its ``--timeout-s``."""
     wait_s = _TIMEOUT_S if timeout_s is None else timeout_s
     if not 0 < wait_s <= _MAX_TIMEOUT_S:
         raise CommandError(
             ExitCode.USAGE, f"--timeout-s is more than 0 and at most {_MAX_TIMEOUT_S:.0f} seconds"
         )
-    limits = agentmem.Limits(lock_timeout_ms=max(1, round(wait_s * 1_000)))
+    return agentmem.Limits(lock_timeout_ms=max(1, round(wait_s * 1_000)))
+
+
+@contextmanager
+def opened(target: str, limits: agentmem.Limits) -> Iterator[agentmem.Store]:
+    """The store for a command; made if it is not there. Its warnings become lines."""
+    quiet_drivers()
     with warnings_as_lines(), agentmem.open(target, limits=limits) as store:
         yield store
 
 
+def quiet_drivers() -> None:
+    """Keeps the driver of a database from writing beside the one line that a command prints."""
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+
 def _named_once(option: str | None, argument: str | None) -> str | None:
     if option is not None and argument is not None and option != argument:
-        raise CommandError(ExitCode.USAGE, "PATH and --store name two stores; give one of them")
+        raise CommandError(ExitCode.USAGE, "STORE and --store name two stores; give one of them")
     return argument if argument is not None else option
 
 
-def _is_there(target: str) -> bool:
-    """Whether there is something at the target that may be a store."""
+def is_there(target: str, limits: agentmem.Limits) -> bool:
+    """Whether there is something at the target that may be a store. Makes nothing."""
     if target == ":memory:":
         raise CommandError(
             ExitCode.USAGE, "a store in memory would end with this command; name a file"
         )
+    if is_misspelt(target):
+        raise CommandError(
+            ExitCode.USAGE, "a server is named as postgresql://USER@HOST/DATABASE?store=NAME"
+        )
     if "://" in target:
-        return True  # no file; agentmem.open knows what it is
+        return migrations_of(target, limits.lock_timeout_ms) is not None
     path = os.path.realpath(os.path.expanduser(target))
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise CommandError(ExitCode.STORAGE, f"{target} is not a regular file")
+        raise CommandError(ExitCode.STORAGE, f"{shown(target)} is not a regular file")
     # A store that is just being made is empty too, but has its write-ahead log beside it.
     return found.st_size > 0 or os.path.exists(path + "-wal")

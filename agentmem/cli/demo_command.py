@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from agentmem.cli.call import is_there, limits_of, quiet_drivers
 from agentmem.cli.failures import CommandError, ExitCode
 from agentmem.cli.options import JsonOption
 from agentmem.cli.output import Output
+from agentmem.cli.targets import hide_passwords, is_misspelt, is_url, shown, store_name, with_store
 from agentmem.demo.scenario import MAX_AGENTS, MAX_WRITES, MIN_AGENTS, Scenario
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ _AGENTS: Final = 8
 _WRITES: Final = 50
 _STORE: Final = "team.db"
 _UNPROTECTED: Final = "-unprotected"
+_RANDOM_BYTES: Final = 6
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +49,9 @@ def _demo(
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="Where to make the store; else in a new temporary folder."
+            metavar="STORE",
+            help="Where to make the store: a new file, or postgresql://HOST/DATABASE; else in a "
+            "new temporary folder.",
         ),
     ] = None,
     json: JsonOption = False,
@@ -56,6 +62,8 @@ def _demo(
     tool call, many agents after one task, a crash in the middle. Each is run first unprotected
     (JSON documents in SQLite; read, change, write back), then on agentmem. At the end: a table of
     what was lost, and commands that show the history that is left in the store, which is kept.
+    With a postgresql:// URL the store is a new schema of that database, with a name of its own if
+    the URL names none; the unprotected memory stays a file.
 
     Exits with 0 if agentmem lost nothing, else with 70.
     """
@@ -67,6 +75,7 @@ def _demo(
     json = json or _before(ctx, "json") is True
     files = _new_files(store if store is not None else _before(ctx, "store"))
     console = Console(highlight=False)
+    quiet_drivers()
     if not json:
         introduce(scenario, console)
     result = _run(scenario, *files)
@@ -90,10 +99,12 @@ def _before(ctx: typer.Context, option: str) -> Any:
 
 
 def _new_files(wanted: str | None) -> tuple[str, str]:
-    """The paths of the store and of the unprotected memory; there is nothing at either."""
+    """The store and the path of the unprotected memory; there is nothing at either."""
     if wanted == ":memory:":
         raise CommandError(ExitCode.USAGE, "a store in memory cannot be shared; name a file")
-    store = Path(wanted or os.path.join(tempfile.mkdtemp(prefix="agentmem-demo-"), _STORE))
+    if wanted is not None and (is_misspelt(wanted) or "://" in wanted):
+        return _new_schema(wanted), os.path.join(_temporary_folder(), f"demo{_UNPROTECTED}.db")
+    store = Path(wanted or os.path.join(_temporary_folder(), _STORE))
     unprotected = store.with_name(f"{store.stem}{_UNPROTECTED}{store.suffix}")
     for path in (store, unprotected):
         if os.path.lexists(path):
@@ -106,6 +117,22 @@ def _new_files(wanted: str | None) -> tuple[str, str]:
     return str(store), str(unprotected)
 
 
+def _temporary_folder() -> str:
+    return tempfile.mkdtemp(prefix="agentmem-demo-")
+
+
+def _new_schema(url: str) -> str:
+    """The URL of a store that is not there."""
+    if is_url(url) and not is_misspelt(url) and store_name(url) is None:
+        return with_store(url, f"agentmem_demo_{secrets.token_hex(_RANDOM_BYTES)}")
+    if is_there(url, limits_of(None)):
+        raise CommandError(
+            ExitCode.USAGE,
+            f"{shown(url)} is there, and the demo only makes new stores; give another ?store=",
+        )
+    return url
+
+
 def _run(scenario: Scenario, store: str, unprotected: str) -> Result:
     from agentmem.demo.crew import ChildFailedError
     from agentmem.demo.progress import watching
@@ -116,5 +143,5 @@ def _run(scenario: Scenario, store: str, unprotected: str) -> Result:
         with watching(sum(len(race.ways) for race in RACES)) as watcher:
             return Demo(scenario, store, unprotected, watcher).run()
     except ChildFailedError as error:
-        typer.echo(error.details, err=True)
+        typer.echo(hide_passwords(error.details), err=True)
         raise CommandError(ExitCode.OTHER, str(error)) from error

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from agentmem.cli.output import is_terminal, printable
+from agentmem.cli.targets import hide_passwords
 from agentmem.errors import (
     AgentMemError,
     ConflictError,
@@ -112,14 +113,31 @@ class CommandError(Exception):
 class Commands(TyperGroup):
     """The whole of the commands; turns whatever one of them raises into a line and a code."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Parses what stands before the command's name; see `click.Command.make_context`."""
+        with _usage_without_passwords():
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: Any) -> Any:
         """Runs a command; see `click.Group.invoke`."""
-        with _told():
+        with _usage_without_passwords(), _told():
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 # Now, while a reader that has gone away can still be told from a success.
                 sys.stdout.flush()
             return result
+
+
+@contextmanager
+def _usage_without_passwords() -> Iterator[None]:
+    """Messages on wrong usage quote what was typed, and the URL of a store may be in it."""
+    try:
+        yield
+    except Exception as error:
+        # Which class it is hangs on the version of typer: some bring a click of their own.
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = hide_passwords(message)  # type: ignore[attr-defined]  # it has one
+        raise
 
 
 @contextmanager
@@ -166,6 +184,7 @@ def note(message: str, *, failed: bool = False) -> None:
     """Tells a person something: one line on standard error, whatever the message holds."""
     for phrase, command in _ADVICE:
         message = message.replace(phrase, command)
+    message = hide_passwords(message)
     colour = typer.colors.RED if failed else typer.colors.YELLOW
     name = typer.style("agentmem:", fg=colour) if is_terminal(sys.stderr) else "agentmem:"
     typer.echo(f"{name} {printable(message)}", err=True)

@@ -27,7 +27,11 @@ __all__ = [
 
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", metavar="PATH", help="The store's file, or set AGENTMEM_STORE."),
+    typer.Option(
+        "--store",
+        metavar="STORE",
+        help="A file, or postgresql://HOST/DATABASE?store=NAME; or set AGENTMEM_STORE.",
+    ),
 ]
 NamespaceOption = Annotated[
     str | None,

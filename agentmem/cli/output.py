@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
-__all__ = ["Output", "as_json", "is_terminal", "printable", "progress_bar"]
+__all__ = ["Output", "as_json", "is_terminal", "printable", "progress_bar", "stages_bar"]
 
 # C0 and C1 controls, DEL; separators that break lines; marks that reorder text; tag characters,
 # which are invisible; lone surrogates, which no terminal can show.
@@ -163,6 +163,13 @@ def _shortened(cell: str) -> str:
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on standard error, called with (done, total); None if nobody would see it."""
+    with stages_bar(what) as stages:
+        yield None if stages is None else lambda done, total: stages(what, done, total)
+
+
+@contextmanager
+def stages_bar(what: str) -> Iterator[Callable[[str, int, int], None] | None]:
+    """As `progress_bar`, called with (what is being done, done, total)."""
     if not is_terminal(sys.stderr):
         yield None
         return
@@ -171,4 +178,6 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield lambda stage, done, total: progress.update(
+            task, description=stage, completed=done, total=total
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from agentmem.engines.base import Migrations
+from agentmem.history.copy import CopyReport
 from agentmem.history.diff import Difference
 from agentmem.history.verify import Report
 from agentmem.model import Commit, ConflictRecord, Entry, Tag
@@ -12,8 +14,10 @@ from agentmem.model import Commit, ConflictRecord, Entry, Tag
 __all__ = [
     "commit_document",
     "conflict_document",
+    "copy_document",
     "difference_document",
     "entry_document",
+    "migrations_document",
     "report_document",
     "tag_document",
 ]
@@ -123,4 +127,29 @@ def report_document(report: Report) -> dict[str, Any]:
         "commits": report.commits,
         "entries": report.entries,
         "problems": list(report.problems),
+    }
+
+
+def copy_document(report: CopyReport) -> dict[str, Any]:
+    """What a copy did; it is verified, or there is an error in its place."""
+    return {
+        "from": report.source,
+        "to": report.target,
+        "began_at": report.began_at,
+        "revision": report.revision,
+        "hash": report.hash.hex(),
+        "source_revision": report.source_revision,
+        "commits": report.commits,
+        "entries": report.entries,
+    }
+
+
+def migrations_document(found: Migrations, done: list[str], *, dry_run: bool) -> dict[str, Any]:
+    """The migrations of a store, and those that were applied by this command."""
+    return {
+        "location": found.location,
+        "applied": [*found.applied, *done],
+        "missing": [name for name in found.missing if name not in done],
+        "done": done,
+        "dry_run": dry_run,
     }

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def init(
     call: Call,
     path: Annotated[
-        str | None, typer.Argument(metavar="PATH", show_default=False, help="As --store.")
+        str | None, typer.Argument(metavar="STORE", show_default=False, help="As --store.")
     ] = None,
 ) -> None:
     """Make a store, if there is none yet."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agentmem.cli.targets import is_url, shown, store_name
 from agentmem.demo.races import AGENTMEM, RACES, UNPROTECTED
 from agentmem.demo.run import Result, Row
 from agentmem.demo.scenario import Scenario
@@ -71,6 +72,17 @@ def show(result: Result, console: Console) -> None:
         # A command that is wrapped cannot be copied.
         console.print(Text(f"  {command}", "bold"), soft_wrap=True)
     console.print(Text(f"The unprotected memory is in {result.unprotected}"), soft_wrap=True)
+    if (schema := _schema(result.store)) is not None:
+        console.print(
+            Text(f"The store stays in the database until you DROP SCHEMA {schema} CASCADE"),
+            soft_wrap=True,
+        )
+
+
+def _schema(store: str) -> str | None:
+    """The schema of a store on a server, quoted for SQL; None for a file."""
+    name = store_name(store) if is_url(store) else None
+    return None if name is None else '"' + name.replace('"', '""') + '"'
 
 
 def _table(result: Result) -> Table:
@@ -121,7 +133,7 @@ def _unharmed(row: Row) -> bool:
 
 def commands(result: Result) -> list[str]:
     """Commands that show the history that the demo has left, as they are typed in a shell."""
-    program = [*_program(), "--store", result.store]
+    program = [*_program(), "--store", shown(result.store)]
     return [shlex.join([*program, *words]) for words in _LOOK]
 
 
@@ -148,7 +160,7 @@ def as_document(result: Result) -> dict[str, Any]:
         "kills": [
             {"in_middle": kill.in_middle, "after_ms": kill.after_ms} for kill in scenario.kills
         ],
-        "store": result.store,
+        "store": shown(result.store),
         "unprotected": result.unprotected,
         "rows": [_row_document(row) for row in result.rows],
         "lost": {side: result.lost(side) for side in (UNPROTECTED, AGENTMEM)},

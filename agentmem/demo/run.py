@@ -78,7 +78,7 @@ class Result:
 
     Attributes:
         scenario: what was run.
-        store, unprotected: the files that it left behind.
+        store, unprotected: what it left behind: a file or URL, and a file.
         rows: in order of the races.
         commits, entries: how many `Admin.verify` has checked.
         problems: what it found wrong.
@@ -103,18 +103,20 @@ class Result:
 
 
 class Demo:
-    """Runs the races on two new files.
+    """Runs the races on a new store and a new file.
 
     Args:
         scenario: what to run.
-        store: where the store is to be made; nothing may be there.
-        unprotected: the same, of the other side.
+        store: the path or URL of the store to be made; nothing may be there.
+        unprotected: the path of the other side's file.
         watcher: who is told how far it is.
     """
 
     def __init__(self, scenario: Scenario, store: str, unprotected: str, watcher: Watcher) -> None:
         self._scenario = scenario
-        self._paths = {AGENTMEM: os.path.abspath(store), UNPROTECTED: os.path.abspath(unprotected)}
+        # A worker may be in another folder; a URL means the same everywhere.
+        whole = store if "://" in store else os.path.abspath(store)
+        self._paths = {AGENTMEM: whole, UNPROTECTED: os.path.abspath(unprotected)}
         self._watcher = watcher
         self._crew = Crew()
         self._agents: list[Child] = []

@@ -28,12 +28,14 @@ __all__ = [
     "Engine",
     "EntryRow",
     "KnownOperation",
+    "Migrations",
     "NewCommit",
     "NewEntry",
     "Place",
     "Point",
     "Position",
     "Range",
+    "ReadRow",
     "Start",
     "StrategyRow",
     "TagRow",
@@ -44,6 +46,9 @@ __all__ = [
 
 Place = tuple[str, str]
 """(encoded namespace, key)."""
+
+ReadRow = tuple[int, str, str, int, str | None]
+"""One row of ``reads``: revision, encoded namespace, key, version, scan."""
 
 OPERATIONS = {
     1: "put",
@@ -176,6 +181,20 @@ class StrategyRow(NamedTuple):
     position: int
 
 
+class Migrations(NamedTuple):
+    """What a store has been migrated by.
+
+    Attributes:
+        location: for people, without secrets.
+        applied: the names of those that it has, in order.
+        missing: the names of those that this agentmem would apply, in order.
+    """
+
+    location: str
+    applied: list[str]
+    missing: list[str]
+
+
 class TagRow(NamedTuple):
     """One row of ``tags``."""
 
@@ -230,7 +249,8 @@ class Change:
 
     Attributes:
         name: one of ``set_strategy``, ``unset_strategy``, ``set_tag``, ``unset_tag``,
-            ``resolve_conflict``, ``fence``.
+            ``resolve_conflict``, ``fence``; in a copy also ``raise_floor`` and ``copy_conflict``
+            (writes a record under its own id, or how it ended into the one that is there).
         values: what the change of that name needs, by name.
         count: the rows that it touched, set by the session.
     """
@@ -248,7 +268,7 @@ class NewCommit:
     results: list[tuple[int, bytes | None, str | None]] = field(default_factory=list)
     entries: list[NewEntry] = field(default_factory=list)
     touches: list[tuple[int | None, int]] = field(default_factory=list)
-    reads: list[tuple[int, str, str, int, str | None]] = field(default_factory=list)
+    reads: list[ReadRow] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
@@ -450,7 +470,16 @@ class Engine(Protocol):
         """The stored merge strategies, in order of registration."""
 
     def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
-        """Commits with the stored form of their entries, for `verify`."""
+        """Commits with the stored form of their entries, for `verify` and for copies."""
+
+    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
+        """What the commits with ``after`` < revision <= ``upto`` had read, by revision."""
+
+    def all_tags(self) -> list[TagRow]:
+        """The tags of all scopes, by scope and name."""
+
+    def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
+        """(id, expires_at) of entries with ``after`` < id <= ``upto`` that expire, by id."""
 
     def inspect(self) -> dict[str, Any]:
         """What the database itself finds: ``integrity`` (problems) and ``wrong_heads`` (number)."""

@@ -41,7 +41,7 @@ def _read_and_put(tx: agentmem.Transaction) -> None:
 
 
 def run_counter(
-    path: str,
+    target: str,
     way: Way,
     *,
     kind: Kind,
@@ -52,7 +52,7 @@ def run_counter(
 ) -> None:
     """Counts up to `increments` by that many workers together; raises what a worker raises."""
     shares = [len(range(worker, increments, workers)) for worker in range(workers)]
-    with agentmem.open(path, durability=durability) as store:
+    with agentmem.open(target, durability=durability) as store:
         if way == "merge":
             store.set_merge(_COUNTER, "counter")
         if kind == "threads":
@@ -62,7 +62,7 @@ def run_counter(
             asyncio.run(_in_tasks([_counting(store, way, share) for share in shares]))
             step(increments)
         else:
-            Crew(_count_in_process, [(path, way, share, durability) for share in shares]).run(
+            Crew(_count_in_process, [(target, way, share, durability) for share in shares]).run(
                 lambda _worker, done: step(done)
             )
 
@@ -78,12 +78,12 @@ def _counting(store: agentmem.Store, way: Way, times: int) -> Callable[[], None]
 def _count_in_process(
     report: Callable[[int], None],
     begin: Callable[[], object],
-    path: str,
+    target: str,
     way: Way,
     times: int,
     durability: str,
 ) -> None:
-    with agentmem.open(path, durability=durability) as store:
+    with agentmem.open(target, durability=durability) as store:
         begin()
         for _time in range(times):
             count_up(store, way)
@@ -116,9 +116,9 @@ async def _in_tasks(jobs: Sequence[Callable[[], None]]) -> None:
             group.create_task(asyncio.to_thread(job))
 
 
-def check_counter(path: str, increments: int) -> list[str]:
+def check_counter(target: str, increments: int) -> list[str]:
     """What is wrong with a counter that was counted up to `increments`; read from the log."""
-    with agentmem.open(path) as store:
+    with agentmem.open(target) as store:
         problems = list(store.admin.verify().problems)
         history = store.history(_COUNTER)[::-1]
         if [entry.version for entry in history] != list(range(1, increments + 1)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Barrier
 from typing import Any, Final
@@ -32,11 +32,17 @@ class Crew:
             ``begin()`` once, which returns when all workers have called it.
         arguments: one tuple for each worker.
         method: how processes are started.
+        revived: what a worker that was killed with `kill` is replaced with: the arguments of its
+            successor, which begins at once.
     """
 
     target: Callable[..., None]
     arguments: Sequence[tuple[Any, ...]]
     method: str = "spawn"
+    revived: Callable[[int], tuple[Any, ...]] | None = None
+    _processes: dict[int, Any] = field(default_factory=dict, init=False)
+    _open_ends: dict[Any, int] = field(default_factory=dict, init=False)
+    _killed: set[int] = field(default_factory=set, init=False)
 
     def run(self, heard: Callable[[int, Any], None]) -> None:
         """Runs the workers until all have ended.
@@ -47,56 +53,80 @@ class Crew:
         Raises:
             CrewError: a worker raised, died or fell silent; the others are killed.
         """
-        context = multiprocessing.get_context(self.method)
-        barrier = context.Barrier(len(self.arguments))
-        processes: list[Any] = []
-        open_ends: dict[Any, int] = {}
+        barrier = multiprocessing.get_context(self.method).Barrier(len(self.arguments))
         try:
             for number, arguments in enumerate(self.arguments):
-                end, far_end = context.Pipe(duplex=False)
-                open_ends[end] = number
-                process = context.Process(  # type: ignore[attr-defined]  # every context has it
-                    target=_work, args=(far_end, barrier, self.target, arguments), daemon=True
-                )
-                process.start()
-                processes.append(process)
-                far_end.close()
-            _listen(open_ends, heard)
+                self._start(number, barrier, arguments)
+            self._listen(heard)
         finally:
-            for process in processes:
+            for process in self._processes.values():
                 process.kill()
                 process.join()
-            for end in open_ends:
+            for end in self._open_ends:
                 end.close()
+
+    def kill(self, worker: int) -> None:
+        """Kills a worker (SIGKILL) that has reported; what it had still said is heard."""
+        self._killed.add(worker)
+        self._processes[worker].kill()
+
+    def _start(self, number: int, barrier: Barrier | None, arguments: tuple[Any, ...]) -> None:
+        context = multiprocessing.get_context(self.method)
+        end, far_end = context.Pipe(duplex=False)
+        self._open_ends[end] = number
+        process = context.Process(  # type: ignore[attr-defined]  # every context has it
+            target=_work, args=(far_end, barrier, self.target, arguments), daemon=True
+        )
+        process.start()
+        self._processes[number] = process
+        far_end.close()
+
+    def _listen(self, heard: Callable[[int, Any], None]) -> None:
+        while self._open_ends:
+            ready: list[Any] = wait(list(self._open_ends), timeout=SILENCE_S)
+            if not ready:
+                silent = sorted(self._open_ends.values())
+                raise CrewError(f"workers {silent}: silent for {SILENCE_S} s")
+            for end in ready:
+                self._hear(end, heard)
+
+    def _hear(self, end: Any, heard: Callable[[int, Any], None]) -> None:
+        number = self._open_ends[end]
+        try:
+            message = end.recv()
+        except (EOFError, OSError):  # OSError: killed in the middle of a message
+            self._forget(end)
+            if number not in self._killed or self.revived is None:
+                raise CrewError(f"worker {number} died") from None
+            self._killed.remove(number)
+            self._processes[number].join()
+            self._start(number, None, self.revived(number))
+            return
+        if message is None:
+            self._forget(end)
+            return
+        failed, report = message
+        if failed:
+            raise CrewError(f"worker {number} failed:\n{report}")
+        heard(number, report)
+
+    def _forget(self, end: Any) -> None:
+        self._open_ends.pop(end)
+        end.close()
 
 
 def _work(
-    end: Connection, barrier: Barrier, target: Callable[..., None], arguments: tuple[Any, ...]
+    end: Connection,
+    barrier: Barrier | None,
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
 ) -> None:
+    def begin() -> object:
+        return barrier.wait() if barrier is not None else None
+
     try:
-        target(lambda report: end.send((False, report)), barrier.wait, *arguments)
+        target(lambda report: end.send((False, report)), begin, *arguments)
     except BaseException:
         end.send((True, traceback.format_exc()))
         raise
     end.send(None)
-
-
-def _listen(open_ends: dict[Any, int], heard: Callable[[int, Any], None]) -> None:
-    while open_ends:
-        ready: list[Any] = wait(list(open_ends), timeout=SILENCE_S)
-        if not ready:
-            raise CrewError(f"workers {sorted(open_ends.values())}: silent for {SILENCE_S} s")
-        for end in ready:
-            number = open_ends[end]
-            try:
-                message = end.recv()
-            except EOFError:
-                raise CrewError(f"worker {number} died") from None
-            if message is None:
-                open_ends.pop(end)
-                end.close()
-                continue
-            failed, report = message
-            if failed:
-                raise CrewError(f"worker {number} failed:\n{report}")
-            heard(number, report)

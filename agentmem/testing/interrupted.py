@@ -18,7 +18,7 @@ _KEY: Final = "signals"
 
 
 def interrupt_process(
-    path: str, number: signal.Signals, *, threads: int, commits: int
+    target: str, number: signal.Signals, *, threads: int, commits: int
 ) -> StormReport:
     """Sends a signal for each report that a process makes of its progress.
 
@@ -39,8 +39,8 @@ def interrupt_process(
         elif kind == "begins":
             os.kill(children[0], number)
 
-    Crew(_commit_main_and_threads, [(path, int(number), threads, commits)]).run(heard)
-    with agentmem.open(path) as store:
+    Crew(_commit_main_and_threads, [(target, int(number), threads, commits)]).run(heard)
+    with agentmem.open(target) as store:
         for op_id in report.interrupted:
             store.increment(_KEY, op_id=op_id)
         entry = store.get(_KEY)
@@ -54,7 +54,7 @@ def interrupt_process(
 def _commit_main_and_threads(
     report: Callable[[tuple[str, str]], None],
     begin: Callable[[], object],
-    path: str,
+    target: str,
     number: int,
     threads: int,
     commits: int,
@@ -69,7 +69,7 @@ def _commit_main_and_threads(
             raise Interruption
 
     signal.signal(number, interrupt)
-    with agentmem.open(path, durability="relaxed") as store:
+    with agentmem.open(target, durability="relaxed") as store:
         report(("pid", str(os.getpid())))
         begin()
         shares = [range(thread, commits, threads) for thread in range(threads)]

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import agentmem
 from agentmem.testing.crew import SILENCE_S, Step
+from agentmem.testing.servers import drop_store, is_url, numbered
 
 __all__ = ["kill_cycles"]
 
@@ -26,6 +27,7 @@ _PRELOADED: Final = [
     "agentmem.testing.list_append",
     "agentmem.testing.kills",
     "agentmem.engines.sqlite.engine",
+    "agentmem.engines.postgres.engine",  # not an error where psycopg is not installed
 ]
 _OPERATIONS: Final = ("increment", "append", "transfer", "put", "put_many")
 _FAN_OUT: Final = 4
@@ -85,7 +87,9 @@ def _perform(store: agentmem.Store, name: str, number: int) -> object:
     return store.transact(transfer, op_id=op_id)
 
 
-def _write_until_killed(end: Connection, path: str, names: Sequence[str], durability: str) -> None:
+def _write_until_killed(
+    end: Connection, target: str, names: Sequence[str], durability: str
+) -> None:
     telling = threading.Lock()  # protects the pipe
 
     def write(name: str) -> None:
@@ -96,7 +100,7 @@ def _write_until_killed(end: Connection, path: str, names: Sequence[str], durabi
                 end.send((name, number, result))
             number += 1
 
-    with agentmem.open(path, durability=durability, blind_writes="allow") as store:
+    with agentmem.open(target, durability=durability, blind_writes="allow") as store:
         for name in names[1:]:
             threading.Thread(target=write, args=(name,), daemon=True).start()
         write(names[0])
@@ -105,14 +109,14 @@ def _write_until_killed(end: Connection, path: str, names: Sequence[str], durabi
 class _Writer:
     """A writer process, its threads by name, and what each of them has acknowledged."""
 
-    def __init__(self, context: Any, path: str, name: str, durability: str) -> None:
+    def __init__(self, context: Any, target: str, name: str, durability: str) -> None:
         self.acknowledged: dict[str, list[object]] = {
             f"{name}.{thread}": [] for thread in range(_THREADS)
         }
         self.end, far_end = context.Pipe(duplex=False)
         self._process = context.Process(
             target=_write_until_killed,
-            args=(far_end, path, list(self.acknowledged), durability),
+            args=(far_end, target, list(self.acknowledged), durability),
             daemon=True,
         )
         self._process.start()
@@ -135,7 +139,7 @@ class _Writer:
 
 
 def kill_cycles(
-    folder: Path,
+    place: Path | str,
     cycles: int,
     *,
     seed: int = 1,
@@ -148,6 +152,14 @@ def kill_cycles(
     writer was in is done again under its op_id; then the log must hold every operation once,
     the state must be what they add up to, and `verify` must find nothing.
 
+    Args:
+        place: a folder for files, or a store on a server: those used are named after it, and
+            dropped when nothing was wrong with them.
+        cycles: how often writers are killed.
+        seed: of all choices.
+        method: how processes are started.
+        step: called after each cycle.
+
     Returns: what is wrong, in words.
     """
     context = get_context(method)
@@ -159,18 +171,27 @@ def kill_cycles(
     for cycle in range(cycles):
         if cycle % _CYCLES_A_STORE == 0:
             expected = _Expected()
-        path = str(folder / f"killed-{cycle // _CYCLES_A_STORE}.db")
+        target = _target(place, cycle // _CYCLES_A_STORE)
         durability = ("relaxed", "full")[cycle % 2]
         names = [f"{cycle}-{number}" for number in range(choice.randint(2, 4))]
-        writers = [_Writer(context, path, name, durability) for name in names]
+        writers = [_Writer(context, target, name, durability) for name in names]
         try:
             _let_run_and_kill(writers, choice)
         finally:
             for writer in writers:
                 writer.kill() if not writer.end.closed else None
-        problems += [f"cycle {cycle}: {each}" for each in _check(path, writers, expected)]
+        problems += [f"cycle {cycle}: {each}" for each in _check(target, writers, expected)]
+        last = cycle == cycles - 1 or (cycle + 1) % _CYCLES_A_STORE == 0
+        if last and is_url(target) and not problems:
+            drop_store(target)
         step(1)
     return problems
+
+
+def _target(place: Path | str, number: int) -> str:
+    if isinstance(place, str) and is_url(place):
+        return numbered(place, number)
+    return str(Path(place) / f"killed-{number}.db")
 
 
 def _let_run_and_kill(writers: Sequence[_Writer], choice: random.Random) -> None:
@@ -190,9 +211,9 @@ def _let_run_and_kill(writers: Sequence[_Writer], choice: random.Random) -> None
             victim.kill()
 
 
-def _check(path: str, writers: Sequence[_Writer], expected: _Expected) -> list[str]:
+def _check(target: str, writers: Sequence[_Writer], expected: _Expected) -> list[str]:
     problems = []
-    with agentmem.open(path, blind_writes="allow") as store:
+    with agentmem.open(target, blind_writes="allow") as store:
         problems += store.admin.verify().problems
         found = {commit.op_id for commit in store.log()}
         for writer in writers:

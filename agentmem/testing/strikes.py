@@ -44,6 +44,7 @@ class Strike:
         at: the numbers of the places at which to strike; the second counts on after the first.
         files: names of files of the package, such as ``commit.py``.
         error: what to raise.
+        spared: names of functions in these files that are not struck.
 
     Attributes:
         struck: where it struck: (file, function, line).
@@ -54,11 +55,13 @@ class Strike:
         at: Collection[int],
         files: Collection[str],
         error: type[BaseException] = Interruption,
+        spared: Collection[str] = (),
     ) -> None:
         self.struck: list[tuple[str, str, int]] = []
         self._at = at
         self._files = files
         self._error = error
+        self._spared = spared
         self._count = 0
         self._folder = str(Path(agentmem.__file__).parent)
 
@@ -76,7 +79,11 @@ class Strike:
 
     def _watches(self, code: CodeType) -> bool:
         path = code.co_filename
-        return path.startswith(self._folder) and os.path.basename(path) in self._files
+        return (
+            path.startswith(self._folder)
+            and os.path.basename(path) in self._files
+            and code.co_name not in self._spared
+        )
 
     def _enter(self, frame: FrameType, _event: str, _argument: object) -> Any:
         if not self._watches(frame.f_code):

@@ -24,7 +24,7 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 class Program:
     """The command line in this process, on one store."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path | str) -> None:
         self.store = store
 
     def __call__(self, *arguments: str, stdin: str | bytes | None = None, **env: str) -> Result:

@@ -75,7 +75,8 @@ def test_a_store_of_a_newer_agentmem_is_refused(program: Program) -> None:
         ("/dev/null", 5, "not a regular file"),
         ("x" * 300, 5, "too long"),
         (":memory:", 2, "name a file"),
-        ("postgresql://host/db", 6, "name a file"),
+        ("mysql://host/db", 6, "name a file"),
+        ("postgresql://127.0.0.1:1/db", 5, "cannot be reached"),
     ],
 )
 def test_a_target_that_cannot_be_a_store_is_one_line(

@@ -66,7 +66,7 @@ def test_no_command_but_init_makes_a_store(tmp_path: Path, arguments: tuple[str,
 def test_without_a_name_the_two_ways_to_give_one_are_told(program: Program) -> None:
     result = program("get", "k", AGENTMEM_STORE="")
     assert result.exit_code == 2
-    assert "--store PATH" in result.stderr
+    assert "--store STORE" in result.stderr
     assert "AGENTMEM_STORE" in result.stderr
 
 

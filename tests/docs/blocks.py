@@ -15,6 +15,9 @@ The convention, for README.md, everything in ``docs/`` and ``examples/README.md`
 * ``sh`` blocks tell how to install or set up; they are not run, and may hold nothing else.
 * No other language is allowed, so that no block can be forgotten.
 
+A document whose ``python`` or ``console`` blocks name ``db.example.com`` is run beside a PostgreSQL
+server that answers to it, see `tests.docs.server`.
+
 The temporary folder holds a link to ``examples``. Two things change from run to run and are
 compared by their shape alone, see `VARYING`: times, and random ids of 32 hexadecimal digits.
 """
@@ -32,6 +35,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final
+
+from tests.docs.server import HOSTS, DocumentServer, document_server
 
 __all__ = ["LANGUAGES", "VARYING", "Block", "DocumentError", "blocks_of", "run", "shape_of"]
 
@@ -116,20 +121,27 @@ def run(path: Path, folder: Path) -> None:
     """
     (folder / "examples").symlink_to(ROOT / "examples")
     blocks = blocks_of(path.read_text(encoding="utf-8"))
-    with _namespace() as names, contextlib.chdir(folder):
+    with _place_of(blocks) as server, _namespace() as names, contextlib.chdir(folder):
         for index, block in enumerate(blocks):
             where = f"{path.name}, line {block.line}"
             if block.language == "python":
                 after = blocks[index + 1] if index + 1 < len(blocks) else None
                 shown = after is not None and (after.language, after.follows) == ("text", "python")
-                printed = _run_python(block, path, names)
+                printed = _run_python(block, path, names, server)
                 _compare(where, after.content if after is not None and shown else "", printed)
             elif block.language == "console":
-                _run_console(block, folder, where)
+                _run_console(block, folder, where, server)
             elif block.language not in LANGUAGES:
                 raise DocumentError(
                     f"{where}: language {block.language!r} is not one of {LANGUAGES}"
                 )
+
+
+def _place_of(blocks: list[Block]) -> contextlib.AbstractContextManager[DocumentServer | None]:
+    run = "".join(block.content for block in blocks if block.language in ("python", "console"))
+    if any(host in run for host in HOSTS):
+        return document_server()
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -146,17 +158,21 @@ def _namespace() -> Iterator[dict[str, object]]:
                 each.close()
 
 
-def _run_python(block: Block, path: Path, names: dict[str, object]) -> str:
+def _run_python(
+    block: Block, path: Path, names: dict[str, object], server: DocumentServer | None
+) -> str:
     # The empty lines make tracebacks name the line of the document.
     source = "\n" * (block.line - 1) + block.content
+    if server is not None:
+        source = server.reached(source)
     code = compile(source, str(path), "exec", dont_inherit=True)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, names)  # noqa: S102  # running documents is what this module is for
-    return printed.getvalue()
+    return server.shown(printed.getvalue()) if server is not None else printed.getvalue()
 
 
-def _run_console(block: Block, folder: Path, where: str) -> None:
+def _run_console(block: Block, folder: Path, where: str, server: DocumentServer | None) -> None:
     commands = _commands(block, where)
     script = "".join(
         f"{command}\n__status=$?\nprintf '\\n%s %s\\n' '{_SEPARATOR}' $__status\n(exit $__status)\n"
@@ -169,6 +185,10 @@ def _run_console(block: Block, folder: Path, where: str) -> None:
     environment |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "TZ": "UTC"}
     environment["PYTHONWARNINGS"] = "error"
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    if server is not None:
+        script = server.reached(script)
+        # Before those of the system, which may be too old for the server.
+        environment["PATH"] = f"{server.programs}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
         ["/bin/sh"],
         input=script,
@@ -180,12 +200,13 @@ def _run_console(block: Block, folder: Path, where: str) -> None:
         timeout=_TIMEOUT_S,
         check=False,
     )
-    answers = re.split(rf"\n{_SEPARATOR} (\d+)\n", done.stdout)
-    for index, (command, output) in enumerate(commands):
+    output = server.shown(done.stdout) if server is not None else done.stdout
+    answers = re.split(rf"\n{_SEPARATOR} (\d+)\n", output)
+    for index, (command, promised) in enumerate(commands):
         if 2 * index + 1 >= len(answers):
-            raise DocumentError(f"{where}: the shell ended at $ {command}:\n{done.stdout}")
+            raise DocumentError(f"{where}: the shell ended at $ {command}:\n{output}")
         printed, status = answers[2 * index], answers[2 * index + 1]
-        _compare(f"{where}: $ {command}", output, printed)
+        _compare(f"{where}: $ {command}", promised, printed)
         told = index + 1 < len(commands) and commands[index + 1][0] == "echo $?"
         if status != "0" and not told:
             raise DocumentError(f"{where}: $ {command} exits with {status}; show it with $ echo $?")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from agentmem import (
     Store,
     Transaction,
 )
+from tests.contract.conftest import BACKENDS, Backend
 from tests.property.store_model import (
     BLIND,
     DELETED,
@@ -59,11 +60,18 @@ from tests.property.store_vocabulary import (
 
 
 class SingleCalls(RuleBasedStateMachine):
-    """Two store objects on one file, the model, and every call that commits at once."""
+    """Two store objects on one target, the model, and every call that commits at once.
+
+    Attributes:
+        backend: the engine under test.
+    """
+
+    backend: Backend = BACKENDS["sqlite"]
 
     @initialize()
     def begin(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="agentmem-machine-", dir=FOLDER)
+        self.folder = Path(tempfile.mkdtemp(prefix="agentmem-machine-", dir=FOLDER))
+        self.target = self.backend.target(self.folder, "team")
         self.model = Model(STRATEGIES)
         self.stores = [self.open(), self.open()]
         for label, strategy in STRATEGIES.items():
@@ -74,7 +82,7 @@ class SingleCalls(RuleBasedStateMachine):
 
     def open(self) -> Store:
         return agentmem.open(
-            os.path.join(self.folder, "team.db"),
+            self.target,
             durability="relaxed",
             blind_writes="allow",
             clock=lambda: EPOCH + timedelta(seconds=self.model.now),
@@ -89,6 +97,7 @@ class SingleCalls(RuleBasedStateMachine):
         finally:
             for store in self.stores:
                 store.close()
+            self.backend.remove({self.target})
             shutil.rmtree(self.folder)
 
     def check_log(self) -> None:

@@ -1,6 +1,6 @@
 """The whole store against a model of plain dicts.
 
-Hypothesis drives two store objects on one file, a clock, up to three open transactions and any
+Hypothesis drives two store objects on one target, a clock, up to three open transactions and any
 number of kept snapshots, and after every step compares everything that can be read.
 """
 
@@ -17,6 +17,7 @@ from hypothesis.stateful import initialize, invariant, rule
 
 import agentmem
 from agentmem import ConflictError, InvalidValueError, KeyMissingError, Snapshot, Transaction
+from tests.contract.conftest import BACKENDS
 from tests.property.store_calls import SingleCalls
 from tests.property.store_model import (
     BLIND,
@@ -353,3 +354,13 @@ class StoreMachine(SingleCalls):
 
 StoreMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestStoreMachine = pytest.mark.slow(StoreMachine.TestCase)
+
+
+class PostgresStoreMachine(StoreMachine):
+    """The same on PostgreSQL: fewer examples, as each call is a round trip or two."""
+
+    backend = BACKENDS["postgres"]
+
+
+PostgresStoreMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=50)
+TestPostgresStoreMachine = pytest.mark.slow(PostgresStoreMachine.TestCase)

@@ -1,4 +1,4 @@
-"""What a process does that forks while its store is in use: ``python forked.py SCENARIO PATH``.
+"""What a process does that forks while its store is in use: ``python forked.py SCENARIO TARGET``.
 
 In a process of its own, so that no thread of the test runner is there when it forks. Prints one
 JSON object.
@@ -98,9 +98,9 @@ def tried(calls: dict[str, Callable[[], object]]) -> dict[str, str]:
     return found
 
 
-def refused(path: str) -> dict[str, Any]:
+def refused(target: str) -> dict[str, Any]:
     """Forks while another thread of this process is committing."""
-    store = agentmem.open(path, durability="relaxed", blind_writes="allow")
+    store = agentmem.open(target, durability="relaxed", blind_writes="allow")
     store.put("k", 0)
     tx, snap = store.transaction(), store.snapshot()
     tx["k"] = tx["k"] + 1
@@ -115,9 +115,9 @@ def refused(path: str) -> dict[str, Any]:
     return {"child": outcome, **closed, "parent": store["k"], "problems": problems}
 
 
-def reopened(path: str) -> dict[str, Any]:
+def reopened(target: str) -> dict[str, Any]:
     """The child opens the store anew, as the error says; then the parent closes its own."""
-    store = agentmem.open(path, durability="relaxed", blind_writes="allow")
+    store = agentmem.open(target, durability="relaxed", blind_writes="allow")
     store.put("parent", 1)
     told, tell = os.pipe()
     ready, get_ready = os.pipe()
@@ -125,7 +125,7 @@ def reopened(path: str) -> dict[str, Any]:
     def child() -> list[str]:
         acknowledged = []
         try:
-            again = agentmem.open(path, durability="relaxed", blind_writes="allow")
+            again = agentmem.open(target, durability="relaxed", blind_writes="allow")
         except agentmem.ForkedStoreError:
             # An honest refusal loses nothing either.
             os.write(get_ready, b"x")
@@ -143,7 +143,7 @@ def reopened(path: str) -> dict[str, Any]:
     store.close()
     os.write(tell, b"x")
     acknowledged = heard(pid, reading)
-    with agentmem.open(path) as witness:
+    with agentmem.open(target) as witness:
         keys = [entry.key for entry in witness.list()]
         return {
             "lost": [key for key in ["parent", "parent, after", *acknowledged] if key not in keys],
@@ -151,9 +151,14 @@ def reopened(path: str) -> dict[str, Any]:
         }
 
 
-def orphaned(path: str) -> dict[str, Any]:
+def orphaned(target: str) -> dict[str, Any]:
     """Forks while a session holds the store's lock, then is killed; the child lives on."""
-    store = agentmem.open(path, durability="relaxed")
+    from agentmem.engines.postgres import session as postgres_session
+
+    # The child keeps the parent's connection open, so PostgreSQL lets the lock go only when it
+    # has heard nothing for this long; ten seconds, as it is otherwise, are long for a test.
+    postgres_session._IDLE_MS = 1_000  # type: ignore[misc]  # see above
+    store = agentmem.open(target, durability="relaxed")
     store.put("k", 0)
     entered = threading.Event()
     make = store._core.engine.session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +16,17 @@ LIMIT = 200
 
 
 @pytest.fixture
-def store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[agentmem.Store]:
+def store(target: str, caplog: pytest.LogCaptureFixture) -> Iterator[agentmem.Store]:
     caplog.set_level(logging.CRITICAL, "agentmem")
     limits = agentmem.Limits(max_value_bytes=LIMIT)
-    with agentmem.open(tmp_path / "batch.db", durability="relaxed", limits=limits) as store:
+    with agentmem.open(target, durability="relaxed", limits=limits) as store:
         yield store
 
 
 @pytest.fixture
-def witness(store: agentmem.Store, tmp_path: Path) -> Iterator[agentmem.Store]:
-    """A second connection to the same file."""
-    with agentmem.open(tmp_path / "batch.db") as witness:
+def witness(store: agentmem.Store, target: str) -> Iterator[agentmem.Store]:
+    """A second connection to the same store."""
+    with agentmem.open(target) as witness:
         yield witness
 
 

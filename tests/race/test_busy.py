@@ -8,11 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 import agentmem
+from tests import postgres_server
 from tests.race import workers
 
 TIMEOUT_MS = 300
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.stress
 
 
 @contextmanager
-def stopped_holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+def stopped_holder(target: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock, has written without COMMIT, and is stopped."""
     with subprocess.Popen(
-        [sys.executable, workers.__file__, str(path)],
+        [sys.executable, workers.__file__, target, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -47,12 +47,11 @@ def go_on(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "done\n"
 
 
-def test_a_lock_held_too_long_is_a_busy_error_and_all_goes_on_afterwards(tmp_path: Path) -> None:
-    path = tmp_path / "busy.db"
+def test_a_lock_held_too_long_is_a_busy_error_and_all_goes_on_afterwards(target: str) -> None:
     limits = agentmem.Limits(lock_timeout_ms=TIMEOUT_MS)
-    with agentmem.open(path, limits=limits, blind_writes="allow", durability="relaxed") as store:
+    with agentmem.open(target, limits=limits, blind_writes="allow", durability="relaxed") as store:
         store.put("k", "before")
-        with stopped_holder(path) as process:
+        with stopped_holder(target) as process:
             with pytest.raises(agentmem.StoreBusyError) as caught:
                 store.put("k", "meanwhile", op_id="op")
             assert caught.value.waited_ms >= TIMEOUT_MS
@@ -71,8 +70,7 @@ def test_a_lock_held_too_long_is_a_busy_error_and_all_goes_on_afterwards(tmp_pat
         assert store.admin.verify().problems == []
 
 
-def test_every_waiting_thread_gets_a_busy_error_of_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "busy.db"
+def test_every_waiting_thread_gets_a_busy_error_of_its_own(target: str) -> None:
     limits = agentmem.Limits(lock_timeout_ms=TIMEOUT_MS)
     errors: list[BaseException] = []
 
@@ -82,8 +80,8 @@ def test_every_waiting_thread_gets_a_busy_error_of_its_own(tmp_path: Path) -> No
         except agentmem.StoreBusyError as error:
             errors.append(error)
 
-    with agentmem.open(path, limits=limits, durability="relaxed") as store:
-        with stopped_holder(path) as process:
+    with agentmem.open(target, limits=limits, durability="relaxed") as store:
+        with stopped_holder(target) as process:
             threads = [threading.Thread(target=write, args=(store, n)) for n in range(6)]
             for thread in threads:
                 thread.start()
@@ -97,11 +95,10 @@ def test_every_waiting_thread_gets_a_busy_error_of_its_own(tmp_path: Path) -> No
 
 
 def test_a_write_that_waits_is_served_as_soon_as_the_stopped_process_goes_on(
-    tmp_path: Path,
+    target: str,
 ) -> None:
-    path = tmp_path / "busy.db"
-    with agentmem.open(path, durability="relaxed", blind_writes="allow") as store:
-        with stopped_holder(path) as process:
+    with agentmem.open(target, durability="relaxed", blind_writes="allow") as store:
+        with stopped_holder(target) as process:
             waiting = threading.Thread(target=store.increment, args=("n",), daemon=True)
             waiting.start()
             go_on(process)
@@ -110,12 +107,30 @@ def test_a_write_that_waits_is_served_as_soon_as_the_stopped_process_goes_on(
         assert (store["n"], store["k"]) == (1, "from the one that was stopped")
 
 
-def test_a_stopped_process_that_is_killed_lets_go(tmp_path: Path) -> None:
-    path = tmp_path / "busy.db"
+def test_a_stopped_process_that_is_killed_lets_go(target: str) -> None:
     limits = agentmem.Limits(lock_timeout_ms=10_000)
-    with agentmem.open(path, limits=limits, durability="relaxed", blind_writes="allow") as store:
-        with stopped_holder(path) as process:
+    with agentmem.open(target, limits=limits, durability="relaxed", blind_writes="allow") as store:
+        with stopped_holder(target) as process:
             process.kill()
             process.wait()
             assert store.put("k", "mine").version == 1
         assert store.admin.verify().problems == []
+
+
+def test_a_client_that_stays_stopped_is_cut_off_by_the_server_and_later_tries_again() -> None:
+    # PostgreSQL alone: no other process can take a file's lock from one that lives.
+    name = postgres_server.new_name()
+    target = postgres_server.store_url(name)
+    with agentmem.open(target, durability="relaxed", blind_writes="allow") as store:
+        with stopped_holder(target, "--idle-ms", str(TIMEOUT_MS)) as process:
+            # Waits for the lock until the server has ended the transaction of the stopped one.
+            assert store.put("k", "mine").version == 1
+            assert store.put("k", "mine again").version == 2
+            go_on(process)
+        assert [entry.value for entry in store.history("k")] == [
+            "from the one that was stopped",
+            "mine again",
+            "mine",
+        ]
+        assert store.admin.verify().problems == []
+    postgres_server.drop([name])

@@ -21,9 +21,9 @@ pytestmark = [
 ]
 
 
-def run(scenario: str, path: Path) -> dict[str, Any]:
+def run(scenario: str, target: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), scenario, str(path)],
+        [sys.executable, str(SCRIPT), scenario, target],
         capture_output=True,
         text=True,
         check=False,
@@ -34,8 +34,8 @@ def run(scenario: str, path: Path) -> dict[str, Any]:
     return answer
 
 
-def test_a_forked_child_is_refused_everything_and_the_parent_goes_on(tmp_path: Path) -> None:
-    answer = run("refused", tmp_path / "forked.db")
+def test_a_forked_child_is_refused_everything_and_the_parent_goes_on(target: str) -> None:
+    answer = run("refused", target)
     assert isinstance(answer["child"], dict), answer["child"]
     allowed = {
         name: error for name, error in answer["child"].items() if error != "ForkedStoreError"
@@ -46,15 +46,14 @@ def test_a_forked_child_is_refused_everything_and_the_parent_goes_on(tmp_path: P
 
 
 def test_a_child_that_opens_the_store_anew_loses_nothing_when_its_parent_closes(
-    tmp_path: Path,
+    target: str,
 ) -> None:
-    assert run("reopened", tmp_path / "forked.db") == {"lost": [], "problems": []}
+    assert run("reopened", target) == {"lost": [], "problems": []}
 
 
-def test_a_forked_child_does_not_hold_the_lock_of_its_dead_parent(tmp_path: Path) -> None:
-    path = tmp_path / "orphan.db"
+def test_a_forked_child_does_not_hold_the_lock_of_its_dead_parent(target: str) -> None:
     parent = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "orphaned", str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(SCRIPT), "orphaned", target], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     child = json.loads(parent.stdout.readline())["child"]
@@ -62,7 +61,7 @@ def test_a_forked_child_does_not_hold_the_lock_of_its_dead_parent(tmp_path: Path
         parent.kill()
         parent.wait()
         limits = agentmem.Limits(lock_timeout_ms=5_000)
-        with agentmem.open(path, limits=limits, blind_writes="allow") as store:
+        with agentmem.open(target, limits=limits, blind_writes="allow") as store:
             assert store["k"] == 0, "what was not committed is not there"
             assert store.put("k", 2).version == 2
             assert store.admin.verify().problems == []

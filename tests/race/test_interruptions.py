@@ -21,7 +21,8 @@ import logging
 import random
 import signal
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -30,30 +31,60 @@ from agentmem.testing.held import Call, Held
 from agentmem.testing.interrupted import interrupt_process
 from agentmem.testing.strikes import Interruption, Strike, storm
 
-COMMIT_PATH = {"commit.py", "session.py", "lock.py", "connection.py"}
+# Those of both engines; an exception inside of a C call, as psycopg makes them, comes after it.
+COMMIT_PATH = {"commit.py", "session.py", "lock.py", "connection.py", "wire.py", "pool.py"}
+# They turn values into bytes and back, hundreds of times a batch, and hold nothing.
+PURE = {"_text", "_element", "_rows", "_bytes", "_truth", "_columns", "_by_place", "<listcomp>"}
 MOST_PLACES = 2_000
+MOST_MISSES = 20
 # An exception that strikes in a callback of the interpreter's own, as of a weak reference, is
 # printed and dropped there: no code of agentmem sees it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 HANG_S = 20.0
+LOCK_TIMEOUT_MS = 5_000
+POOL_SIZE = 2  # so that one connection that is lost is missed at once
 
 
 class TimeLimitError(Exception):
     """An asynchronous exception that is no BaseException only: `signal.alarm` with TimeoutError."""
 
 
-class Scene:
-    """A store, another opened on the same file as another process would, and a struck batch."""
+def small_pool(target: str) -> str:
+    """The target, on PostgreSQL with a pool of few connections."""
+    return f"{target}&pool_size={POOL_SIZE}" if "://" in target else target
 
-    def __init__(self, path: Path) -> None:
-        self.store = agentmem.open(path, durability="relaxed")
+
+def assert_no_connection_lost(store: agentmem.Store, where: str) -> None:
+    """All connections of a pool can be had at once."""
+    engine: Any = store._core.engine
+    if engine.name != "postgres":
+        return  # a connection is a thread's there, and ends with it
+    pool = engine._pool
+    with ExitStack() as stack:
+        for number in range(POOL_SIZE):
+            try:
+                stack.callback(pool.give_back, pool.take())
+            except agentmem.AgentMemError as error:
+                raise AssertionError(f"{where} the pool has {number} connections left") from error
+
+
+class Scene:
+    """A store, another opened on the same target as another process would, and a struck batch."""
+
+    def __init__(self, target: str) -> None:
+        limits = agentmem.Limits(lock_timeout_ms=LOCK_TIMEOUT_MS)
+        self.store = agentmem.open(small_pool(target), durability="relaxed", limits=limits)
         # Of its own descriptors, so that a lock left held keeps it out, as another process.
-        self.other = agentmem.open(
-            path, durability="relaxed", limits=agentmem.Limits(lock_timeout_ms=5_000)
-        )
+        self.other = agentmem.open(target, durability="relaxed", limits=limits)
         self.held = Held(self.store)
         self.numbers = itertools.count()
+        for store in (self.store, self.other):
+            engine: Any = store._core.engine
+            if engine.name == "postgres":
+                # A statement is prepared when a connection has its first: each strike that ends a
+                # connection would move the places of the next.
+                engine._pool.prepares = False
 
     def close(self) -> None:
         self.store.close()
@@ -86,6 +117,7 @@ class Scene:
         struck = calls["struck"]
         errors = {name: call.error for name, call in calls.items() if call is not struck}
         assert not any(errors.values()), f"{where} another call got it: {errors}"
+        assert_no_connection_lost(self.store, where)
         total = len(calls) + 1  # with the one that was held
         before = self.other.get(key)
         assert before is not None
@@ -99,9 +131,9 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Scene]:
+def scene(target: str, caplog: pytest.LogCaptureFixture) -> Iterator[Scene]:
     caplog.set_level(logging.CRITICAL, "agentmem")
-    scene = Scene(tmp_path / "struck.db")
+    scene = Scene(target)
     yield scene
     scene.close()
 
@@ -110,11 +142,14 @@ def strike_everywhere(
     scene: Scene, error: type[BaseException], *, followers: int, late: bool
 ) -> int:
     """Strikes once at each place of the commit path; returns how many there are."""
+    missed = 0
     for place in range(1, MOST_PLACES):
-        strike = Strike({place}, COMMIT_PATH, error)
+        strike = Strike({place}, COMMIT_PATH, error, PURE)
         scene.play(strike, followers=followers, late=late)
-        if not strike.struck:
-            return place - 1
+        # How often a socket is looked at before it answers differs, so one miss is no end.
+        missed = 0 if strike.struck else missed + 1
+        if missed == MOST_MISSES:
+            return place - missed
     raise AssertionError("the commit path never ends")
 
 
@@ -139,12 +174,13 @@ def test_an_asynchronous_exception_of_any_class_reaches_its_own_caller_alone(sce
 @pytest.mark.stress
 def test_a_second_interruption_during_recovery_does_no_more_harm(scene: Scene, seed: int) -> None:
     choice = random.Random(seed)
-    twice = 0
+    twice = missed = 0
     for first in range(1, MOST_PLACES):
-        strike = Strike({first, first + choice.randint(1, 40)}, COMMIT_PATH)
+        strike = Strike({first, first + choice.randint(1, 40)}, COMMIT_PATH, spared=PURE)
         scene.play(strike)
         twice += len(strike.struck) == 2
-        if not strike.struck:
+        missed = 0 if strike.struck else missed + 1
+        if missed == MOST_MISSES:
             break
     assert twice > 50, "hardly any recovery was struck"
     assert scene.other.admin.verify().problems == []
@@ -181,16 +217,16 @@ def interrupted_transact(scene: Scene, key: str, strike: Strike) -> tuple[object
 
 
 @pytest.mark.stress
-def test_an_interruption_anywhere_in_transact_leaves_nothing_held(
-    scene: Scene, tmp_path: Path
-) -> None:
+def test_an_interruption_anywhere_in_transact_leaves_nothing_held(scene: Scene) -> None:
     files = {"transact.py", "transaction.py", "contention.py", "lane.py", "core.py", "engine.py"}
     files |= {"reads.py", "buffered.py", "views.py"}
+    files |= {"pool.py", "wire.py"}
     for place in range(1, MOST_PLACES):
         key = f"transact-{place}"
         scene.store.put(key, 0)
         strike = Strike({place}, files)
         seen, there = interrupted_transact(scene, key, strike)
+        assert_no_connection_lost(scene.store, f"after a strike at {strike.struck}")
         assert seen == there, f"its thread reads the past after a strike at {strike.struck}"
         # A lane that was not let go costs the next one half a second, and is then replaced.
         scene.other.transact(
@@ -206,19 +242,20 @@ def test_an_interruption_anywhere_in_transact_leaves_nothing_held(
 
 @pytest.mark.stress
 def test_a_storm_of_interruptions_leaves_no_deadlock_and_counts_each_call_once(
-    tmp_path: Path, seed: int
+    target: str, seed: int
 ) -> None:
-    with agentmem.open(tmp_path / "storm.db", durability="relaxed") as store:
+    with agentmem.open(small_pool(target), durability="relaxed") as store:
         report = storm(store, threads=8, commits=3_000, seed=seed)
         assert report.problems == []
+        assert_no_connection_lost(store, "after the storm")
         assert len(report.interrupted) > 100, "hardly any call was struck"
         assert len(report.acknowledged) > 100, "hardly any call returned"
 
 
 @pytest.mark.stress
 def test_ctrl_c_in_a_main_thread_that_commits_with_others_counts_each_call_once(
-    tmp_path: Path,
+    target: str,
 ) -> None:
-    report = interrupt_process(str(tmp_path / "signal.db"), signal.SIGINT, threads=4, commits=400)
+    report = interrupt_process(target, signal.SIGINT, threads=4, commits=400)
     assert report.problems == []
     assert len(report.interrupted) > 10, "hardly any call was interrupted"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -16,15 +15,15 @@ Ask = Callable[[Transaction], object]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with agentmem.open(tmp_path / "isolation.db", durability="relaxed") as store:
+def store(target: str) -> Iterator[Store]:
+    with agentmem.open(target, durability="relaxed") as store:
         yield store
 
 
 @pytest.fixture
-def other(store: Store, tmp_path: Path) -> Iterator[Store]:
+def other(store: Store, target: str) -> Iterator[Store]:
     """Another connection: what others do."""
-    with agentmem.open(tmp_path / "isolation.db", durability="relaxed") as other:
+    with agentmem.open(target, durability="relaxed") as other:
         yield other
 
 

@@ -1,9 +1,9 @@
-"""The first open of a path, by many at once."""
+"""The first open of a store, by many at once."""
 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,10 +16,10 @@ PROCESSES = 16
 pytestmark = pytest.mark.stress
 
 
-def assert_one_store(path: Path, ids: list[str], writers: int) -> None:
+def assert_one_store(target: str, ids: list[str], writers: int) -> None:
     assert len(ids) == writers
     assert len(set(ids)) == 1, "they did not open one and the same store"
-    with agentmem.open(path) as store:
+    with agentmem.open(target) as store:
         written = sorted(int(entry.key) for entry in store.list("workers"))
         assert written == list(range(writers))
         assert store.revision == writers
@@ -27,20 +27,20 @@ def assert_one_store(path: Path, ids: list[str], writers: int) -> None:
 
 
 @pytest.mark.slow
-def test_sixteen_processes_open_one_new_path_at_once(tmp_path: Path) -> None:
-    path, ids = tmp_path / "new.db", []
-    crew = Crew(open_and_write, [(str(path), worker) for worker in range(PROCESSES)])
+def test_sixteen_processes_open_one_new_store_at_once(target: str) -> None:
+    ids: list[str] = []
+    crew = Crew(open_and_write, [(target, worker) for worker in range(PROCESSES)])
     crew.run(lambda _worker, store_id: ids.append(store_id))
-    assert_one_store(path, ids, PROCESSES)
+    assert_one_store(target, ids, PROCESSES)
 
 
-def test_sixteen_threads_open_one_new_path_at_once(tmp_path: Path) -> None:
-    path, found = tmp_path / "new.db", []
+def test_sixteen_threads_open_one_new_store_at_once(target: str) -> None:
+    found: list[Any] = []
     barrier = threading.Barrier(PROCESSES)
 
     def work(worker: int) -> None:
         try:
-            open_and_write(found.append, barrier.wait, str(path), worker)
+            open_and_write(found.append, barrier.wait, target, worker)
         except Exception as error:  # noqa: BLE001  # compared below
             found.append(error)
 
@@ -52,21 +52,21 @@ def test_sixteen_threads_open_one_new_path_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert not [error for error in found if isinstance(error, Exception)]
-    assert_one_store(path, found, PROCESSES)
+    assert_one_store(target, found, PROCESSES)
 
 
-def test_opening_a_new_path_again_and_again_while_others_do(tmp_path: Path) -> None:
+def test_opening_a_new_store_again_and_again_while_others_do(
+    make_target: Callable[[str], str],
+) -> None:
     for round_ in range(10):
-        path, ids = tmp_path / f"new-{round_}.db", []
+        target, ids = make_target(f"new-{round_}"), []
         barrier = threading.Barrier(4)
         threads = [
-            threading.Thread(
-                target=open_and_write, args=(ids.append, barrier.wait, str(path), worker)
-            )
+            threading.Thread(target=open_and_write, args=(ids.append, barrier.wait, target, worker))
             for worker in range(4)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-        assert_one_store(path, ids, 4)
+        assert_one_store(target, ids, 4)

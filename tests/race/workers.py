@@ -13,7 +13,7 @@ Begin = Callable[[], object]
 
 
 def open_and_write(report: Report, begin: Begin, path: str, worker: int) -> None:
-    """Opens a path that is not there yet, at the same moment as all others, and writes."""
+    """Opens a store that is not there yet, at the same moment as all others, and writes."""
     begin()
     with agentmem.open(path, agent=f"worker-{worker}") as store:
         store.put(str(worker), worker, namespace="workers")
@@ -30,10 +30,19 @@ def commit_many(report: Report, begin: Begin, path: str, commits: int, every: in
                 report(number + 1)
 
 
-def hold_the_lock(path: str) -> None:
-    """Enters a session, says so and holds it: the parent stops this process meanwhile."""
-    store = agentmem.open(path, durability="relaxed", blind_writes="allow")
-    make = store._core.engine.session
+def hold_the_lock(target: str, *, idle_ms: int | None = None) -> None:
+    """Enters a session, says so and holds it: the parent stops this process meanwhile.
+
+    Args:
+        target: the store.
+        idle_ms: after so long the server is to cut a client off that holds the lock and is silent.
+    """
+    if idle_ms is not None:
+        from agentmem.engines.postgres import session as postgres_session
+
+        postgres_session._IDLE_MS = idle_ms  # type: ignore[misc]  # ten seconds are long for a test
+    store = agentmem.open(target, durability="relaxed", blind_writes="allow")
+    make, told = store._core.engine.session, []
 
     def session() -> Any:
         made = make()
@@ -41,18 +50,24 @@ def hold_the_lock(path: str) -> None:
 
         def held(rows: Any) -> None:
             append(rows)
-            os.write(1, b"holding\n")
-            os.read(0, 1)
+            if not told:
+                told.append(None)
+                os.write(1, b"holding\n")
+                os.read(0, 1)
 
         made.append = held  # type: ignore[method-assign]  # a fault on purpose
         return made
 
     store._core.engine.session = session  # type: ignore[method-assign]  # a fault on purpose
-    store.put("k", "from the one that was stopped")
+    try:
+        store.put("k", "from the one that was stopped", op_id="stopped")
+    except agentmem.IndeterminateCommitError:
+        # Cut off while it was stopped, it cannot tell whether COMMIT had gone out before.
+        store.put("k", "from the one that was stopped", op_id="stopped")
     os.write(1, b"done\n")
 
 
 if __name__ == "__main__":
     import sys
 
-    hold_the_lock(sys.argv[1])
+    hold_the_lock(sys.argv[1], idle_ms=int(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -6,10 +6,11 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
+    Change,
     CommitRow,
     ConflictRow,
     EntryRow,
@@ -18,6 +19,7 @@ from agentmem.engines.base import (
     Point,
     Position,
     Range,
+    ReadRow,
     StrategyRow,
     TagRow,
     check_floor,
@@ -27,79 +29,54 @@ from agentmem.engines.postgres.migrate import migrate
 from agentmem.engines.postgres.pool import Pool
 from agentmem.engines.postgres.session import PostgresSession
 from agentmem.engines.postgres.statements import Statements
-from agentmem.engines.postgres.target import parse_target
-from agentmem.engines.postgres.wire import Rows
+from agentmem.engines.postgres.target import Target, parse_target
+from agentmem.engines.postgres.wire import Rows, Statement
 
-__all__ = ["PostgresEngine"]
+__all__ = ["PostgresEngine", "PostgresReads"]
 
 _LAST_REVISION: Final = 2**63 - 1
+# The changes that only a copy makes, and the order of their parameters.
+_COPIES: Final = {"copy_conflict": ConflictRow._fields, "raise_floor": ("floor",)}
 
 
-class PostgresEngine:
-    """See `agentmem.engines.base.Engine`."""
+class _Session(PostgresSession):
+    """A write session that also knows what a copy changes."""
+
+    def _changing(self, change: Change) -> tuple[Statement, Sequence[Any]]:
+        if change.name not in _COPIES:
+            return super()._changing(change)
+        values = [change.values[name] for name in _COPIES[change.name]]
+        return self._statements[change.name], values
+
+
+class Reader(Protocol):
+    """Where `PostgresReads` reads: a pool, or what checks first what it reads from."""
+
+    def read(self, statement: Statement, values: Sequence[Any] = ()) -> Rows:
+        """What the statement returns."""
+
+
+class PostgresReads:
+    """The reads of `agentmem.engines.base.Engine`, on the primary or on a replica."""
 
     name = "postgres"
 
-    def __init__(
-        self, url: str, durability: str, clock: MicrosecondClock | None, lock_timeout_ms: int
-    ) -> None:
-        target = parse_target(url)
-        self._server_version = migrate(target, durability, lock_timeout_ms)
+    def __init__(self, target: Target, statements: Statements, reader: Reader) -> None:
         self._target = target
-        self._durability = durability
-        self._clock = clock
-        self._ahead_us = 0  # the server's clock before ours, as last seen
-        self._statements = Statements(target.schema)
-        self._pool = Pool(target, lock_timeout_ms)
-        self._lane = PostgresLane(self._pool, self._statements)
-        self._close = weakref.finalize(self, self._pool.close)
-        try:
-            self.store_id: str = self._read("store_id")[0][0]
-        except BaseException:
-            self.close()
-            raise
+        self._statements = statements
+        self._reader = reader
 
     def _read(self, name: str, *values: Any) -> Rows:
-        return self._pool.read(self._statements[name], values)
-
-    def check(self) -> None:
-        self._pool.check()
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "engine": self.name,
-            "location": self._target.location,
-            "durability": self._durability,
-            "server_version": self._server_version,
-        }
-
-    def now(self) -> int:
-        if self._clock is not None:
-            return self._clock()
-        return time.time_ns() // 1_000 + self._ahead_us
-
-    def session(self) -> PostgresSession:
-        return PostgresSession(self._pool, self._statements, self._durability, self._clock)
-
-    def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
-        return self._lane.alone(timeout_s)
-
-    def make_way(self) -> None:
-        """Nothing: to ask would cost every transaction a round trip."""
+        return self._reader.read(self._statements[name], values)
 
     def position(self) -> Position:
-        revision, committed_at, last_hash, last_entry_id, now = self._read("position")[0]
-        if self._clock is not None:
-            now = self._clock()
-        else:
-            self._ahead_us = now - time.time_ns() // 1_000
-        return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
+        return Position._make(self._read("position")[0])
 
     def floor(self) -> int:
         return int(self._read("floor")[0][0])
 
     def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
-        rows = self._pool.read(*self._statements.changed_since(revision, within, expired))
+        rows = self._reader.read(*self._statements.changed_since(revision, within, expired))
         return [(namespace, key) for namespace, key in rows]
 
     def position_at(self, revision: int) -> Position | None:
@@ -136,12 +113,12 @@ class PostgresEngine:
         return [EntryRow._make(row[1:]) for row in rows if row[1] is not None]
 
     def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
-        rows = self._pool.read(*self._statements.scan(within, revision, limit))
+        rows = self._reader.read(*self._statements.scan(within, revision, limit))
         check_floor(revision, rows[0][0] if rows else self.floor())
         return [EntryRow._make(row[1:]) for row in rows]
 
     def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:
-        rows = self._pool.read(*self._statements.namespaces(within, revision, instant))
+        rows = self._reader.read(*self._statements.namespaces(within, revision, instant))
         check_floor(revision, rows[0][0] if rows else self.floor())
         return [namespace for _floor, namespace in rows]
 
@@ -199,6 +176,18 @@ class PostgresEngine:
             (commit, [entries[id] for id in _ids(commit) if id in entries]) for commit in commits
         ]
 
+    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
+        return [
+            (revision, namespace, key, version, scan)
+            for revision, namespace, key, version, scan in self._read("reads_of", after, upto)
+        ]
+
+    def all_tags(self) -> list[TagRow]:
+        return [TagRow._make(row) for row in self._read("all_tags")]
+
+    def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
+        return [(id, expires_at) for id, expires_at in self._read("expiries", after, upto, limit)]
+
     def inspect(self) -> dict[str, Any]:
         return {"integrity": [], "wrong_heads": self._read("wrong_heads")[0][0]}
 
@@ -206,6 +195,61 @@ class PostgresEngine:
         names = ("commits", "entries", "keys", "conflicts", "open_conflicts", "floor")
         *numbers, size = self._read("counts", self._target.schema)[0]
         return dict(zip(names, numbers, strict=True)) | {"database_bytes": size}
+
+
+class PostgresEngine(PostgresReads):
+    """See `agentmem.engines.base.Engine`."""
+
+    def __init__(
+        self, url: str, durability: str, clock: MicrosecondClock | None, lock_timeout_ms: int
+    ) -> None:
+        target = parse_target(url)
+        self._server_version = migrate(target, durability, lock_timeout_ms)
+        self._pool = Pool(target, lock_timeout_ms)
+        super().__init__(target, Statements(target.schema), self._pool)
+        self._durability = durability
+        self._clock = clock
+        self._ahead_us = 0  # the server's clock before ours, as last seen
+        self._lane = PostgresLane(self._pool, self._statements)
+        self._close = weakref.finalize(self, self._pool.close)
+        try:
+            self.store_id: str = self._read("store_id")[0][0]
+        except BaseException:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        self._pool.check()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "engine": self.name,
+            "location": self._target.location,
+            "durability": self._durability,
+            "server_version": self._server_version,
+        }
+
+    def now(self) -> int:
+        if self._clock is not None:
+            return self._clock()
+        return time.time_ns() // 1_000 + self._ahead_us
+
+    def session(self) -> PostgresSession:
+        return _Session(self._pool, self._statements, self._durability, self._clock)
+
+    def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
+        return self._lane.alone(timeout_s)
+
+    def make_way(self) -> None:
+        """Nothing: to ask would cost every transaction a round trip."""
+
+    def position(self) -> Position:
+        revision, committed_at, last_hash, last_entry_id, now = self._read("position")[0]
+        if self._clock is not None:
+            now = self._clock()
+        else:
+            self._ahead_us = now - time.time_ns() // 1_000
+        return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
 
     def close(self) -> None:
         self._close()

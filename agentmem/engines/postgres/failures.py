@@ -62,7 +62,8 @@ class ServerError(Exception):
 def translated(error: ServerError | LostError, place: str, *, waited_ms: int = 0) -> AgentMemError:
     """A server's error as agentmem's; raise it ``from`` the server's."""
     if isinstance(error, LostError):
-        return StorageError(f"the connection to {place} was lost: {error}; run it again")
+        said = " ".join(str(error).split())
+        return StorageError(f"the connection to {place} was lost: {said}; run it again")
     code = error.code
     if code == _LOCK_TIMEOUT:
         return StoreBusyError(

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
+from agentmem.engines.base import Migrations
 from agentmem.engines.postgres.pool import unreachable
 from agentmem.engines.postgres.target import Target
-from agentmem.errors import CorruptionError, MigrationError, StorageError, StoreBusyError
+from agentmem.errors import (
+    CorruptionError,
+    DiskFullError,
+    MigrationError,
+    StorageError,
+    StoreBusyError,
+)
 from agentmem_migrations import Migration, migrations_for
 
-__all__ = ["check_server", "migrate"]
+__all__ = ["check_server", "look", "migrate"]
 
 _OLDEST: Final = 140_000
 _TABLES: Final = (
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-    "WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm')"
+    "WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"
 )
-_CHECKSUMS: Final = "SELECT name, checksum FROM agentmem_checksums"
+_CHECKSUMS: Final = "SELECT name, checksum FROM {}.agentmem_checksums"
+# Settings of a role or a database that change how values are read and written.
+_NEEDED: Final = (("bytea_output", "hex"), ("array_nulls", "on"))
 _ADD_STORE: Final = (
     "INSERT INTO store (id, store_id, created_at, floor, fence, revision, committed_at, hash, "
     "last_entry_id) VALUES (1, %s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
@@ -39,10 +50,11 @@ def check_server(connection: psycopg.Connection[Any], target: Target, durability
         )
     found = connection.execute(
         "SELECT current_setting('server_encoding'), current_setting('fsync'), "
-        "current_setting('server_version')"
+        "current_setting('server_version'), current_setting('bytea_output'), "
+        "current_setting('array_nulls')"
     ).fetchone()
     assert found is not None, "a SELECT without FROM returns a row"
-    encoding, fsync, name = found
+    encoding, fsync, name, *settings = found
     if encoding != "UTF8":
         raise StorageError(
             f"the database of {target.location} has the encoding {encoding}; create one with UTF8"
@@ -52,6 +64,12 @@ def check_server(connection: psycopg.Connection[Any], target: Target, durability
             f"the server of {target.location} runs with fsync=off and forgets commits when it "
             "loses power; turn fsync on, or open the store with durability='relaxed'"
         )
+    for (setting, needed), value in zip(_NEEDED, settings, strict=True):
+        if value != needed:
+            raise StorageError(
+                f"{target.location} has {setting}={value} for this role or database; agentmem "
+                f"needs {needed}: ALTER ROLE ... SET {setting} = {needed}"
+            )
     return str(name)
 
 
@@ -62,16 +80,49 @@ def migrate(target: Target, durability: str, timeout_ms: int) -> str:
         MigrationError: the store comes from a newer agentmem, or a file was changed.
         StorageError: the server cannot be reached, or cannot be used.
     """
+    with _connected(target, timeout_ms) as connection:
+        version = check_server(connection, target, durability)
+        known = migrations_for("postgres")
+        if missing(connection, target, known):
+            _apply(connection, target, known, timeout_ms)
+        row = sql.SQL("SELECT 1 FROM {}.store").format(sql.Identifier(target.store))
+        if connection.execute(row).fetchone() is None:
+            raise CorruptionError(
+                f"{target.location} is damaged: its row in the table store is missing; restore it "
+                "from a backup"
+            )
+    return version
+
+
+def look(target: Target, timeout_ms: int) -> Migrations | None:
+    """What the store has been migrated by; None: there is no store. Writes nothing.
+
+    Raises:
+        CorruptionError: the schema belongs to something else.
+        MigrationError: the store comes from a newer agentmem, or a file was changed.
+        StorageError: the server cannot be reached, or cannot be used.
+    """
+    with _connected(target, timeout_ms) as connection:
+        check_server(connection, target, "relaxed")
+        known = migrations_for("postgres")
+        names = [migration.name for migration in missing(connection, target, known)]
+        if len(names) == len(known):
+            return None
+    return Migrations(
+        target.location, [each.name for each in known if each.name not in names], names
+    )
+
+
+@contextmanager
+def _connected(target: Target, timeout_ms: int) -> Iterator[psycopg.Connection[Any]]:
+    """A connection in a transaction, which is committed at the end; its errors as agentmem's."""
     try:
         connection = psycopg.connect(target.conninfo, **target.defaults, prepare_threshold=None)
     except psycopg.Error as error:
         raise unreachable(error, target) from error
     try:
         with connection:
-            version = check_server(connection, target, durability)
-            known = migrations_for("postgres")
-            if missing(connection, target, known):
-                _apply(connection, target, known, timeout_ms)
+            yield connection
     except psycopg.errors.InsufficientPrivilege as error:
         raise StorageError(
             f"the role may not make or read the schema of {target.location}: "
@@ -81,6 +132,11 @@ def migrate(target: Target, durability: str, timeout_ms: int) -> str:
         raise StoreBusyError(
             f"another process was migrating {target.location} for {timeout_ms} ms; run it again",
             waited_ms=timeout_ms,
+        ) from error
+    except psycopg.errors.DiskFull as error:
+        raise DiskFullError(
+            f"no space left on the server of {target.location}, which is as it was before: free "
+            "space and run it again"
         ) from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise StorageError(
@@ -93,7 +149,6 @@ def migrate(target: Target, durability: str, timeout_ms: int) -> str:
         ) from error
     finally:
         connection.close()
-    return version
 
 
 def _first_line(error: psycopg.Error) -> str:
@@ -117,8 +172,8 @@ def missing(
                 "store; give the store another name"
             )
         return known
-    _use_schema(connection, target)
-    applied = dict(connection.execute(_CHECKSUMS).fetchall())
+    checksums = sql.SQL(_CHECKSUMS).format(sql.Identifier(target.store))
+    applied = dict(connection.execute(checksums).fetchall())
     if newer := sorted(applied.keys() - {migration.name for migration in known}):
         raise MigrationError(
             f"{target.location} was written by a newer agentmem (it has migration {newer[-1]}); "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,13 +14,22 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from agentmem.engines.postgres.failures import LostError, ServerError, translated
 from agentmem.engines.postgres.target import Target
 from agentmem.engines.postgres.wire import Rows, Statement, Wire
-from agentmem.errors import ClosedError, ForkedStoreError, StorageError
+from agentmem.errors import ClosedError, ForkedStoreError, StorageError, StoreBusyError
 
 __all__ = ["Pool"]
 
 _TRIES: Final = 3
 _MAX_IDLE_S: Final = 60.0
 _WORKERS: Final = 1
+# psycopg's pool pauses twice as long after each failed attempt to connect. A server that is back
+# should be found at once: so it gives up soon, and is asked again as long as somebody waits.
+_RECONNECT_S: Final = 0.5
+_ASK_S: Final = 1.0
+# For so long after somebody has waited in vain for the server, others only look whether it is back:
+# a hundred writes that were queued fail together, and not one after another.
+_GONE_S: Final = 0.5
+_LOOK_S: Final = 2  # the least that libpq allows
+_SAID: Final = 1_000  # characters of the driver's words; with many hosts they are many
 
 
 class _Connection(psycopg.Connection[Any]):
@@ -41,6 +51,7 @@ class Pool:
         self._timeout_s = timeout_ms / 1_000
         self._closed = False
         self._pid = os.getpid()
+        self._gone_until = 0.0  # of time.monotonic: it was gone a moment ago
         self._pool = ConnectionPool(
             target.conninfo,
             connection_class=_Connection,
@@ -49,7 +60,7 @@ class Pool:
             max_size=target.pool_size,
             timeout=self._timeout_s,
             max_idle=_MAX_IDLE_S,
-            reconnect_timeout=self._timeout_s,
+            reconnect_timeout=_RECONNECT_S,
             num_workers=_WORKERS,
             open=True,
         )
@@ -71,13 +82,15 @@ class Pool:
         """A connection of the caller's own, until `give_back`.
 
         Raises:
-            StorageError: the server cannot be reached, or all connections are in use.
+            StorageError: the server cannot be reached.
+            StoreBusyError: all connections are in use.
         """
         self.check()
         try:
-            connection = self._pool.getconn()
+            connection = self._had()
         except PoolTimeout as error:
-            raise self._not_reached(error) from error
+            found = self._not_reached()
+            raise found from found.__cause__ or error
         except PoolClosed as error:
             raise self._was_closed() from error
         wire = connection.wire
@@ -90,14 +103,39 @@ class Pool:
         """After use; a closed connection is replaced by a new one when one is needed."""
         self._pool.putconn(wire.connection)  # type: ignore[arg-type]  # it came from there
 
-    def _not_reached(self, error: Exception) -> StorageError:
+    def _had(self) -> _Connection:
+        now = time.monotonic()
+        if now < self._gone_until and (gone := self._looked(_LOOK_S)) is not None:
+            raise gone
+        deadline = now + self._timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self._pool.getconn(min(left, _ASK_S))
+            except PoolTimeout:
+                if left <= _ASK_S:
+                    raise
+
+    def _looked(self, timeout_s: int | None) -> StorageError | None:
+        """Why the server cannot be reached; None if it can."""
+        options = dict(self.target.defaults)
+        if timeout_s is not None:
+            options["connect_timeout"] = timeout_s
         try:
-            psycopg.connect(self.target.conninfo, **self.target.defaults).close()
-        except psycopg.Error as found:
-            return unreachable(found, self.target)
-        return StorageError(
+            psycopg.connect(self.target.conninfo, **options).close()
+        except psycopg.Error as error:
+            found = unreachable(error, self.target)
+            found.__cause__ = error
+            self._gone_until = time.monotonic() + _GONE_S
+            return found
+        self._gone_until = 0.0
+        return None
+
+    def _not_reached(self) -> StorageError | StoreBusyError:
+        return self._looked(None) or StoreBusyError(
             f"no connection to {self.target.location} within {self._timeout_s:g} s: all "
-            f"{self.target.pool_size} are in use; give the URL a larger pool_size"
+            f"{self.target.pool_size} are in use; run it again, or give the URL a larger pool_size",
+            waited_ms=round(self._timeout_s * 1_000),
         )
 
     @contextmanager
@@ -115,10 +153,14 @@ class Pool:
         Raises:
             StorageError: the server failed or cannot be reached.
         """
+        return self.read_all([(statement, values)])[0]
+
+    def read_all(self, batch: Sequence[tuple[Statement, Sequence[Any]]]) -> list[Rows]:
+        """As `read`, for several statements on one connection, in order."""
         for tries_left in reversed(range(_TRIES)):
             with self.wire() as wire:
                 try:
-                    return wire.run([(statement, values)])[0]
+                    return wire.run(batch)
                 except ServerError as error:
                     self.note(error)
                     if not (tries_left and (error.can_try_again or error.ended)):
@@ -153,8 +195,8 @@ class Pool:
 
 def unreachable(error: psycopg.Error, target: Target) -> StorageError:
     """What a failed connection attempt means. libpq's messages hold no password."""
-    lines = str(error).strip().splitlines() or ["no answer"]
+    said = " ".join(str(error).split()) or "no answer"
     return StorageError(
-        f"{target.location} cannot be reached: {lines[-1].strip()}; look at the URL, and whether "
-        "the server runs and lets this role in"
+        f"{target.location} cannot be reached: {said[:_SAID]}; look at the URL, and whether the "
+        "server runs, lets this role in and has connections left"
     )

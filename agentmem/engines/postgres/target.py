@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from agentmem.errors import InvalidValueError
 
@@ -23,6 +23,13 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "tcp_user_timeout": 25_000,
     "application_name": "agentmem",
 }
+# What the target and the environment have no say in: texts are sent as UTF-8.
+_FIXED: Final[dict[str, Any]] = {"client_encoding": "utf8"}
+_SHAPE: Final = (
+    "the postgresql:// URL cannot be read; it is postgresql://USER:PASSWORD@HOST/DATABASE?store="
+    "NAME, with the options of libpq and pool_size=N; in a password @ is written %40, / %2F, "
+    "? %3F, # %23 and % %25"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +38,13 @@ class Target:
 
     Attributes:
         conninfo: for libpq, with the password.
-        defaults: parameters of libpq that the target does not set itself.
+        defaults: parameters of libpq that the target does not set itself, or may not.
         store: the name of the store, which is that of its schema.
         pool_size: the most connections that this process opens.
         location: for people: without the password and without options.
     """
 
-    conninfo: str
+    conninfo: str = field(repr=False)
     defaults: dict[str, Any]
     store: str
     pool_size: int
@@ -61,26 +68,32 @@ def parse_target(url: str) -> Target:
 
     try:
         parts = urlsplit(url)
-        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise InvalidValueError("the postgresql:// URL cannot be read") from error
+        options = parse_qsl(
+            parts.query.replace("+", "%2B"),  # a plus is no space to libpq
+            keep_blank_values=True,
+            strict_parsing=bool(parts.query),
+            errors="strict",
+        )
+    except ValueError:
+        # Not `from error`, here and below: what is quoted there may be a piece of the password.
+        raise InvalidValueError(_SHAPE) from None
+    # libpq ends the password at the first of these, and takes the rest of it for the host.
+    if parts.netloc.count("@") > 1 or "@" in parts.path or parts.fragment:
+        raise InvalidValueError(_SHAPE)
     ours = {name: value for name, value in options if name in ("store", "pool_size")}
     theirs = [(name, value) for name, value in options if name not in ours]
-    conninfo = urlunsplit(parts._replace(query=urlencode(theirs)))
+    conninfo = urlunsplit(parts._replace(query=urlencode(theirs, quote_via=quote)))
     try:
         given = conninfo_to_dict(conninfo)
-    except ProgrammingError as error:
-        raise InvalidValueError(
-            "the postgresql:// URL cannot be read; it is "
-            "postgresql://USER@HOST/DATABASE?store=NAME, with the options of libpq and pool_size=N"
-        ) from error
+    except ProgrammingError:
+        raise InvalidValueError(_SHAPE) from None
     host = given.get("host") or "local socket"
     port = f":{given['port']}" if given.get("port") else ""
     database = given.get("dbname") or given.get("user") or ""
     store = _store_name(ours.get("store", _DEFAULT_STORE))
     return Target(
         conninfo,
-        {name: value for name, value in _DEFAULTS.items() if name not in given},
+        {name: value for name, value in _DEFAULTS.items() if name not in given} | _FIXED,
         store,
         _pool_size(ours.get("pool_size")),
         f"postgresql://{host}{port}/{database}?store={store}",

@@ -20,6 +20,7 @@ from agentmem.engines.base import (
     Point,
     Position,
     Range,
+    ReadRow,
     StrategyRow,
     TagRow,
 )
@@ -191,6 +192,15 @@ class SqliteEngine:
 
     def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
         return self._read(lambda c: reads.chain(c, after, limit))
+
+    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
+        return self._read(lambda c: reads.reads_of(c, after, upto))
+
+    def all_tags(self) -> list[TagRow]:
+        return self._read(reads.all_tags)
+
+    def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
+        return self._read(lambda c: reads.expiries(c, after, upto, limit))
 
     def inspect(self) -> dict[str, Any]:
         def query(connection: driver.Connection) -> dict[str, Any]:

@@ -13,14 +13,17 @@ import uuid
 from typing import Final
 
 from agentmem.clock import MicrosecondClock
+from agentmem.engines.base import Migrations
+from agentmem.engines.sqlite import files
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
+from agentmem.engines.sqlite.inherited import guard
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.engines.sqlite.schema import tables
 from agentmem.errors import MigrationError, StorageError
 from agentmem_migrations import Migration, migrations_for
 
-__all__ = ["migrate"]
+__all__ = ["look", "migrate"]
 
 _SET: Final = "agentmem"
 _CREATE_CHECKSUMS: Final = (
@@ -58,6 +61,31 @@ def migrate(
             lock.release()
     except driver.Error as error:
         raise translated(error, connections.path) from error
+
+
+def look(target: str) -> Migrations | None:
+    """What the store at a path has been migrated by; None: there is no store. Writes nothing.
+
+    Raises:
+        CorruptionError: the file is no store of agentmem.
+        MigrationError: the store comes from a newer agentmem, or a file was changed.
+    """
+    path = files.real_path(target)
+    if not os.path.exists(path):
+        return None
+    files.refuse_network(path)
+    guard(path)
+    connections = Connections(path, "relaxed")
+    try:
+        if "agentmem_checksums" not in tables(connections.get()):
+            return None
+        known = migrations_for("sqlite")
+        missing = [migration.name for migration in _missing(connections, known)]
+    except driver.Error as error:
+        raise translated(error, path) from error
+    finally:
+        connections.close()
+    return Migrations(path, [each.name for each in known if each.name not in missing], missing)
 
 
 def _has_log(connections: Connections) -> bool:

@@ -15,6 +15,7 @@ from agentmem.engines.base import (
     Point,
     Position,
     Range,
+    ReadRow,
     StrategyRow,
     TagRow,
     check_floor,
@@ -178,6 +179,17 @@ FROM entries WHERE id >= ? AND id < ? ORDER BY id
 TAGS: Final = (
     "SELECT scope, name, revision, created_at, agent, note FROM tags WHERE scope = ? ORDER BY name"
 )
+ALL_TAGS: Final = (
+    "SELECT scope, name, revision, created_at, agent, note FROM tags ORDER BY scope, name"
+)
+READS_OF: Final = """
+SELECT revision, namespace, key, version, scan FROM reads
+WHERE revision > ? AND revision <= ? ORDER BY revision, rowid
+"""
+EXPIRIES: Final = """
+SELECT id, expires_at FROM entries WHERE id > ? AND id <= ? AND expires_at IS NOT NULL
+ORDER BY id LIMIT ?
+"""
 _CONFLICTS: Final = """
 SELECT id, namespace, key, status, kind, strategy, base_version, theirs_version, ours, agent,
     op_id, revision, detected_at, note FROM conflicts
@@ -366,6 +378,21 @@ def one_commit(connection: Executes, statement: str, bound: tuple[Any, ...]) -> 
 def tags(connection: Executes, scope: str) -> list[TagRow]:
     """See `Engine.tags`."""
     return [TagRow._make(row) for row in connection.execute(TAGS, (scope,)).fetchall()]
+
+
+def all_tags(connection: Executes) -> list[TagRow]:
+    """See `Engine.all_tags`."""
+    return [TagRow._make(row) for row in connection.execute(ALL_TAGS).fetchall()]
+
+
+def reads_of(connection: Executes, after: int, upto: int) -> list[ReadRow]:
+    """See `Engine.reads_of`."""
+    return connection.execute(READS_OF, (after, upto)).fetchall()
+
+
+def expiries(connection: Executes, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
+    """See `Engine.expiries`."""
+    return connection.execute(EXPIRIES, (after, upto, limit)).fetchall()
 
 
 def conflicts(

@@ -88,6 +88,15 @@ _CHANGES: Final = {
         WHERE id = :id AND status = 'open'
     """,
     "fence": "UPDATE store SET fence = fence + 1",
+    "copy_conflict": """
+        INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version,
+            theirs_version, ours, agent, op_id, revision, detected_at, note)
+        VALUES (:id, :namespace, :key, :status, :kind, :strategy, :base_version,
+            :theirs_version, :ours, :agent, :op_id, :revision, :detected_at, :note)
+        ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
+            note = excluded.note
+    """,
+    "raise_floor": "UPDATE store SET floor = max(floor, :floor)",
 }
 # With the WAL-reset bug checkpoints run only here, under the lock, when the log has this size.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024

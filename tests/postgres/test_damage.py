@@ -1,0 +1,153 @@
+"""What verify notices when rows are changed behind agentmem's back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import agentmem
+from agentmem.history.verify import Report
+from tests.contract.test_verify import DAMAGES as SHARED
+from tests.postgres.places import raw
+from tests.postgres_server import server_url, store_url
+
+Damage = Callable[..., Report]
+
+
+@pytest.fixture
+def name(new_store: Callable[[], str]) -> str:
+    """A store with seven commits."""
+    name = new_store()
+    with agentmem.open(store_url(name), durability="relaxed") as store:
+        store.set_merge("m", "counter")
+        store.put("k", "one", namespace="n", agent="ann", op_id="op-1", note="first")
+        store.put("k", "two", namespace="n", op_id="op-2", metadata={"a": 1}, overwrite=True)
+        store.put_many({"a": 1, "b": 2, "m": 3})
+        store.delete("a")
+        store.put("m", 5, expected_version=1)
+        store.put("m", 7, expected_version=1)
+        store.put("t", "text", text="other", ttl_s=60)
+    return name
+
+
+@pytest.fixture
+def damaged(name: str) -> Damage:
+    """Runs statements behind agentmem's back, and verifies what is left."""
+
+    def damage(*statements: str) -> Report:
+        with raw(server_url(), name) as connection:
+            for statement in statements:
+                changed = connection.execute(statement)  # type: ignore[call-overload]  # a test's own text
+                assert changed.rowcount != 0, f"nothing was damaged by {statement}"
+        with agentmem.open(store_url(name), durability="relaxed") as store:
+            return store.admin.verify()
+
+    return damage
+
+
+def translated(statement: Any) -> str:
+    """A statement of the shared list in PostgreSQL's words."""
+    for size in (16, 32):
+        statement = statement.replace(f"zeroblob({size})", f"'\\x{'00' * size}'::bytea")
+    return str(statement)
+
+
+DAMAGES: dict[str, tuple[tuple[str, ...], str]] = {
+    name: (tuple(map(translated, statements)), problem)
+    for name, (statements, problem) in SHARED.items()
+} | {
+    "a store row that is behind": (
+        ("UPDATE store SET revision = 6",),
+        "heads do not point to the newest entry",
+    ),
+    "a store row with another hash": (
+        (translated("UPDATE store SET hash = zeroblob(32)"),),
+        "heads do not point to the newest entry",
+    ),
+    "a store row with another time": (
+        ("UPDATE store SET committed_at = committed_at + 1",),
+        "heads do not point to the newest entry",
+    ),
+    "a store row that gives the next entries wrong ids": (
+        ("UPDATE store SET last_entry_id = last_entry_id + 1",),
+        "heads do not point to the newest entry",
+    ),
+}
+
+
+def test_what_was_not_damaged_verifies(damaged: Damage) -> None:
+    report = damaged()
+    assert report.problems == []
+    assert (report.revision, report.commits, report.entries) == (7, 7, 9)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_verify_notices(damaged: Damage, damage: tuple[tuple[str, ...], str]) -> None:
+    statements, problem = damage
+    report = damaged(*statements)
+    assert not report.ok
+    assert any(problem in each for each in report.problems), report.problems
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "UPDATE entries SET value = 'no JSON' WHERE revision = 2",
+        "UPDATE entries SET value = '' WHERE revision = 2",
+        "UPDATE entries SET salt = '' WHERE revision = 2",
+        "UPDATE entries SET salt = '\\xff' WHERE revision = 2",
+        "UPDATE commits SET digests = '' WHERE revision = 2",
+        "UPDATE commits SET digests = '\\xff' WHERE revision = 2",
+        "UPDATE commits SET hash = '' WHERE revision = 2",
+        "UPDATE commits SET metadata = 'no JSON' WHERE revision = 2",
+        "UPDATE commits SET first_entry_id = -9223372036854775808 WHERE revision = 2",
+        "UPDATE commits SET changes = -1 WHERE revision = 2",
+        "UPDATE entries SET namespace = 'no label' WHERE revision = 2",
+    ],
+)
+def test_verify_reports_whatever_it_finds_and_does_not_raise(damaged: Damage, garbage: str) -> None:
+    assert not damaged(garbage).ok
+
+
+def test_a_store_that_lost_its_row_is_refused_at_open(name: str) -> None:
+    with raw(server_url(), name) as connection:
+        connection.execute("DELETE FROM store")
+    with pytest.raises(agentmem.CorruptionError, match="its row in the table store is missing"):
+        agentmem.open(store_url(name))
+
+
+@pytest.mark.xfail(raises=IndexError, reason="an open store does not look whether it has its row")
+def test_a_store_that_loses_its_row_in_the_middle_is_refused_as_damaged(name: str) -> None:
+    with agentmem.open(store_url(name), durability="relaxed") as store:
+        with raw(server_url(), name) as connection:
+            connection.execute("DELETE FROM store")
+        calls: list[Callable[[], object]] = [
+            lambda: store.revision,
+            lambda: store.get("k"),
+            store.list,
+            store.snapshot,
+            lambda: store.increment("n"),
+            lambda: store.get_many(["k"]),
+        ]
+        for call in calls:
+            with pytest.raises(
+                agentmem.CorruptionError, match="its row in the table store is missing"
+            ):
+                call()
+
+
+def test_a_commit_upon_a_damaged_store_row_is_refused_and_leaves_nothing(name: str) -> None:
+    with agentmem.open(store_url(name), durability="relaxed") as store:
+        with raw(server_url(), name) as connection:
+            connection.execute("UPDATE store SET revision = 5, last_entry_id = 7")
+        with pytest.raises(agentmem.StorageError):
+            store.increment("n")
+        assert store.get("n") is None
+        with raw(server_url(), name) as connection:
+            connection.execute(
+                "UPDATE store SET revision = 7, last_entry_id = (SELECT max(id) FROM entries)"
+            )
+        assert store.increment("n").version == 1
+        assert store.admin.verify().problems == []
