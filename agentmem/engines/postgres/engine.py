@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
-    Change,
     CommitRow,
     ConflictRow,
     EntryRow,
@@ -24,6 +23,7 @@ from agentmem.engines.base import (
     TagRow,
     check_floor,
 )
+from agentmem.engines.postgres.failures import row_missing
 from agentmem.engines.postgres.lane import PostgresLane
 from agentmem.engines.postgres.migrate import migrate
 from agentmem.engines.postgres.pool import Pool
@@ -35,18 +35,6 @@ from agentmem.engines.postgres.wire import Rows, Statement
 __all__ = ["PostgresEngine", "PostgresReads"]
 
 _LAST_REVISION: Final = 2**63 - 1
-# The changes that only a copy makes, and the order of their parameters.
-_COPIES: Final = {"copy_conflict": ConflictRow._fields, "raise_floor": ("floor",)}
-
-
-class _Session(PostgresSession):
-    """A write session that also knows what a copy changes."""
-
-    def _changing(self, change: Change) -> tuple[Statement, Sequence[Any]]:
-        if change.name not in _COPIES:
-            return super()._changing(change)
-        values = [change.values[name] for name in _COPIES[change.name]]
-        return self._statements[change.name], values
 
 
 class Reader(Protocol):
@@ -69,11 +57,18 @@ class PostgresReads:
     def _read(self, name: str, *values: Any) -> Rows:
         return self._reader.read(self._statements[name], values)
 
+    def _first(self, name: str, *values: Any) -> tuple[Any, ...]:
+        """The row of a statement that finds one wherever the store has its own row."""
+        rows = self._read(name, *values)
+        if not rows:
+            raise row_missing(self._target.location)
+        return rows[0]
+
     def position(self) -> Position:
-        return Position._make(self._read("position")[0])
+        return Position._make(self._first("position"))
 
     def floor(self) -> int:
-        return int(self._read("floor")[0][0])
+        return int(self._first("floor")[0])
 
     def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
         rows = self._reader.read(*self._statements.changed_since(revision, within, expired))
@@ -98,9 +93,9 @@ class PostgresReads:
 
     def point(self, place: Place, revision: int | None) -> Point:
         if revision is None:
-            row = self._read("point_now", *place)[0]
+            row = self._first("point_now", *place)
         else:
-            row = self._read("point_at", revision, *place)[0]
+            row = self._first("point_at", revision, *place)
             check_floor(revision, row[0])
         return Point(row[0], EntryRow._make(row[1:]) if row[1] is not None else None)
 
@@ -109,7 +104,7 @@ class PostgresReads:
             return []
         namespaces, keys = zip(*places, strict=True)
         rows = self._read("points", revision, namespaces, keys)
-        check_floor(revision, rows[0][0])
+        check_floor(revision, rows[0][0] if rows else self.floor())
         return [EntryRow._make(row[1:]) for row in rows if row[1] is not None]
 
     def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
@@ -213,7 +208,7 @@ class PostgresEngine(PostgresReads):
         self._lane = PostgresLane(self._pool, self._statements)
         self._close = weakref.finalize(self, self._pool.close)
         try:
-            self.store_id: str = self._read("store_id")[0][0]
+            self.store_id: str = self._first("store_id")[0]
         except BaseException:
             self.close()
             raise
@@ -235,7 +230,7 @@ class PostgresEngine(PostgresReads):
         return time.time_ns() // 1_000 + self._ahead_us
 
     def session(self) -> PostgresSession:
-        return _Session(self._pool, self._statements, self._durability, self._clock)
+        return PostgresSession(self._pool, self._statements, self._durability, self._clock)
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         return self._lane.alone(timeout_s)
@@ -244,7 +239,7 @@ class PostgresEngine(PostgresReads):
         """Nothing: to ask would cost every transaction a round trip."""
 
     def position(self) -> Position:
-        revision, committed_at, last_hash, last_entry_id, now = self._read("position")[0]
+        revision, committed_at, last_hash, last_entry_id, now = self._first("position")
         if self._clock is not None:
             now = self._clock()
         else:

@@ -12,7 +12,7 @@ from agentmem.errors import (
     StoreBusyError,
 )
 
-__all__ = ["LostError", "ServerError", "translated"]
+__all__ = ["LostError", "ServerError", "row_missing", "translated"]
 
 _LOCK_TIMEOUT: Final = "55P03"
 _SERIALIZATION: Final = ("40001", "40P01")
@@ -89,3 +89,10 @@ def translated(error: ServerError | LostError, place: str, *, waited_ms: int = 0
     if code in _GONE:
         return StorageError(f"the tables of {place} are gone: {error}; open the store again")
     return StorageError(f"{place}: {error} (SQLSTATE {code})")
+
+
+def row_missing(place: str) -> CorruptionError:
+    """The row that every commit locks is not there."""
+    return CorruptionError(
+        f"{place} is damaged: its row in the table store is missing; restore a backup"
+    )

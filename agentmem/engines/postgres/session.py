@@ -20,6 +20,7 @@ from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
     Change,
     CommitUnknownError,
+    ConflictRow,
     EntryRow,
     KnownOperation,
     NewCommit,
@@ -30,7 +31,7 @@ from agentmem.engines.base import (
     StrategyRow,
     TryAgainError,
 )
-from agentmem.engines.postgres.failures import LostError, ServerError, translated
+from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
 from agentmem.engines.postgres.pool import Pool
 from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
 from agentmem.engines.postgres.wire import Rows, Statement, Wire
@@ -47,6 +48,9 @@ _CHANGES: Final = {
     "unset_tag": ("scope", "name"),
     "resolve_conflict": ("revision", "note", "id"),
     "fence": (),
+    # In a copy.
+    "copy_conflict": ConflictRow._fields,
+    "raise_floor": ("floor",),
 }
 _Batch = list[tuple[Statement, Sequence[Any]]]
 
@@ -110,6 +114,10 @@ class PostgresSession:
         raise AssertionError("the last try returns or raises")
 
     def _position(self, rows: Rows) -> Position:
+        if not rows:
+            self.rollback()
+            self.release()
+            raise row_missing(self._pool.target.location)
         revision, committed_at, last_hash, last_entry_id, self._floor, now = rows[0]
         if self._clock is not None:
             now = self._clock()
@@ -137,7 +145,7 @@ class PostgresSession:
         return found
 
     def entry_at(self, place: Place, revision: int) -> EntryRow | None:
-        row = self._read(self._statements["point_at"], (revision, *place))[0]
+        row = self._read(self._statements["point_at"], (revision, *place))[0]  # the row is locked
         return EntryRow._make(row[1:]) if row[1] is not None else None
 
     def entry_version(self, place: Place, version: int) -> EntryRow | None:
