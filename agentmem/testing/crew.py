@@ -96,10 +96,11 @@ class Crew:
             message = end.recv()
         except (EOFError, OSError):  # OSError: killed in the middle of a message
             self._forget(end)
-            if number not in self._killed or self.revived is None:
-                raise CrewError(f"worker {number} died") from None
-            self._killed.remove(number)
             self._processes[number].join()
+            if number not in self._killed or self.revived is None:
+                code = self._processes[number].exitcode
+                raise CrewError(f"worker {number} died, exit code {code}") from None
+            self._killed.remove(number)
             self._start(number, None, self.revived(number))
             return
         if message is None:

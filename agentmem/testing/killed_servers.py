@@ -38,6 +38,7 @@ MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
 _CYCLES_A_STORE: Final = 25  # then a new one, so that checking the whole log stays cheap
 _THREADS: Final = 3  # of the client, which share batches
 _OPERATIONS: Final = 8  # of each thread in a cycle
+_KINDS: Final = ("increment", "append", "transact", "plain")  # plain: without an op_id
 _LONGEST_WAIT_S: Final = 0.01  # before a random moment
 
 
@@ -126,6 +127,7 @@ class _Client:
         self, store: agentmem.Store, witness: agentmem.Store, report: KilledServers, moment: Moment
     ) -> None:
         self.begun: list[str] = []
+        self.refused: set[str] = set()  # plain ones that are not committed, and never will be
         self.acknowledged = threading.Semaphore(0)
         self._store = store
         self._witness = witness
@@ -161,26 +163,44 @@ class _Client:
     def _until_acknowledged(self, op_id: str, count: int) -> None:
         while True:
             try:
-                _perform(self._store, op_id, count)
+                _perform(self._store, op_id)
             except agentmem.IndeterminateCommitError as error:
-                self._resolve(op_id, count, error)
+                if self._resolve(op_id, count, error):
+                    return
             except (agentmem.StorageError, agentmem.StoreBusyError):
                 self._note("not committed")
-                if patiently(lambda: _known(self._witness, op_id)):
+                if self._known(op_id):
                     self._wrong(f"{op_id}: committed, although the error said that it was not")
             else:
                 self._note("committed")
                 return
 
-    def _resolve(self, op_id: str, count: int, error: agentmem.IndeterminateCommitError) -> None:
-        if count % 2:
-            # The same op_id again must do for it.
+    def _resolve(self, op_id: str, count: int, error: agentmem.IndeterminateCommitError) -> bool:
+        """Asks what has become of it, or leaves that to its repetition; whether it is settled."""
+        plain = _kind(op_id) == "plain"
+        if not plain and count // len(_KINDS) % 2:
             self._note("indeterminate")
-            return
-        commit = patiently(lambda: self._store.outcome(error))
+            return False
+        commit = patiently(lambda: self._store.outcome(error), same_op_id=True)
         self._note(f"indeterminate, {'committed' if commit else 'not committed'}")
-        if bool(patiently(lambda: _known(self._witness, op_id))) != (commit is not None):
+        if self._known(op_id) != (commit is not None):
             self._wrong(f"{op_id}: its outcome was said to be {commit}, and it is not so")
+        if plain and commit is None:
+            self.refused.add(op_id)
+        return plain
+
+    def _known(self, op_id: str) -> bool:
+        """Whether it was committed, now and for good."""
+
+        def look() -> bool:
+            # Whoever had the lock before this is done.
+            self._witness.increment("looks", namespace="witness", op_id=f"{op_id}, looked for")
+            if _kind(op_id) != "plain":
+                return bool(self._witness.log(op_id=op_id, limit=1))
+            entry = self._witness.get("plain")
+            return entry is not None and op_id in entry.value
+
+        return patiently(look, same_op_id=True)
 
     def _note(self, outcome: str) -> None:
         self._report.outcomes[self._moment, outcome] += 1
@@ -189,24 +209,25 @@ class _Client:
         self._report.problems.append(words)
 
 
-def _perform(store: agentmem.Store, op_id: str, count: int) -> None:
-    if count % 3 == 0:
-        store.increment("total", op_id=op_id)
-    elif count % 3 == 1:
-        store.append("list", op_id, op_id=op_id)
+def _kind(op_id: str) -> str:
+    return _KINDS[int(op_id.rpartition(":")[2]) % len(_KINDS)]
+
+
+def _perform(store: agentmem.Store, op_id: str) -> None:
+    kind = _kind(op_id)
+    if kind == "increment":
+        store.increment(kind, op_id=op_id)
+    elif kind == "append":
+        store.append(kind, op_id, op_id=op_id)
+    elif kind == "plain":
+        store.append(kind, op_id)
     else:
 
         def add(tx: agentmem.Transaction) -> None:
-            entry = tx.get("sum")
-            tx.put("sum", (entry.value if entry is not None else 0) + 1)
+            entry = tx.get(kind)
+            tx.put(kind, (entry.value if entry is not None else 0) + 1)
 
         store.transact(add, op_id=op_id, attempts=1_000)
-
-
-def _known(witness: agentmem.Store, op_id: str) -> bool:
-    """Whether the op_id is in the log, now and for good."""
-    witness.increment("fence", namespace="witness")  # whoever had the lock is done
-    return bool(witness.log(op_id=op_id, limit=1))
 
 
 def killed_server_cycles(
@@ -226,6 +247,7 @@ def killed_server_cycles(
     for first in range(0, cycles, _CYCLES_A_STORE):
         target = server.store(f"killed-{first}")
         begun: list[str] = []
+        refused: set[str] = set()
         with agentmem.open(target) as store, agentmem.open(target) as witness:
             for cycle in range(first, min(cycles, first + _CYCLES_A_STORE)):
                 moment = MOMENTS[cycle % len(MOMENTS)]
@@ -235,7 +257,9 @@ def killed_server_cycles(
                 with fault.armed():
                     client.run(cycle, lambda: _meet(server, fault, client, moment, choice))  # noqa: B023  # called in this turn
                 begun += client.begun
-                report.problems += [f"cycle {cycle}: {each}" for each in _check(witness, begun)]
+                refused |= client.refused
+                found = _check(witness, begun, refused)
+                report.problems += [f"cycle {cycle}: {each}" for each in found]
                 step(1)
     return report
 
@@ -254,7 +278,7 @@ def _meet(
     server.start()
 
 
-def _check(witness: agentmem.Store, begun: Sequence[str]) -> list[str]:
+def _check(witness: agentmem.Store, begun: Sequence[str], refused: set[str]) -> list[str]:
     """What is wrong with the log, in which every operation that was begun must be, once."""
     log = witness.log()
     problems = list(witness.admin.verify().problems)
@@ -262,13 +286,21 @@ def _check(witness: agentmem.Store, begun: Sequence[str]) -> list[str]:
         problems.append("the revisions have a gap")
     counts = Counter(commit.op_id for commit in log if commit.op_id is not None)
     problems += [f"{op_id} was applied {n} times" for op_id, n in counts.items() if n > 1]
-    if lost := set(begun) - counts.keys():
+    of_kind: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+    for op_id in begun:
+        if op_id not in refused:
+            of_kind[_kind(op_id)].append(op_id)
+    named = [op_id for kind in ("increment", "append", "transact") for op_id in of_kind[kind]]
+    if lost := set(named) - counts.keys():
         problems.append(f"lost: {sorted(lost)}")
-    kinds = Counter(int(op_id.rsplit(":", 1)[1]) % 3 for op_id in begun)
     values = {entry.key: entry.value for entry in witness.list() if not entry.namespace}
-    listed = [op_id for op_id in begun if int(op_id.rsplit(":", 1)[1]) % 3 == 1]
-    if (values["total"], values["sum"]) != (kinds[0], kinds[2]):
-        problems.append(f"counted {values['total']}, {values['sum']}, not {kinds[0]}, {kinds[2]}")
-    if sorted(values["list"]) != sorted(listed):
-        problems.append(f"the list has {len(values['list'])} items, not {len(listed)}")
+    for kind in ("append", "plain"):
+        if sorted(values[kind]) != sorted(of_kind[kind]):
+            difference = Counter(values[kind])
+            difference.subtract(of_kind[kind])
+            wrong = {op_id: n for op_id, n in difference.items() if n}
+            problems.append(f"the list {kind!r} has too many, or too few: {wrong}")
+    for kind in ("increment", "transact"):
+        if values[kind] != len(of_kind[kind]):
+            problems.append(f"{kind!r} counted {values[kind]}, not {len(of_kind[kind])}")
     return problems

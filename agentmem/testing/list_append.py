@@ -182,7 +182,9 @@ def _work(
     announced: Observed | None,
 ) -> None:
     name = f"writer-{worker}" if worker < work.processes else "watcher"
-    with agentmem.open(target, durability=work.durability, agent=name) as store:
+    # A worker that was killed may come back while the server is away.
+    store = patiently(lambda: agentmem.open(target, durability=work.durability, agent=name))
+    with store:
         begin()
         if worker == work.processes:
             report(_watch(store, work))

@@ -142,6 +142,11 @@ def _connected(target: Target, timeout_ms: int) -> Iterator[psycopg.Connection[A
         raise StorageError(
             f"{target.location} is read-only, a replica perhaps; name the primary server"
         ) from error
+    except psycopg.OperationalError as error:
+        raise StorageError(
+            f"the connection to {target.location} was lost while the store was opened: "
+            f"{_first_line(error)}; run it again"
+        ) from error
     except psycopg.Error as error:
         raise MigrationError(
             f"{target.location} could not be migrated, and is as it was before: "

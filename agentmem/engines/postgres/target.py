@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from agentmem.errors import InvalidValueError
 
@@ -82,7 +82,9 @@ def parse_target(url: str) -> Target:
         raise InvalidValueError(_SHAPE)
     ours = {name: value for name, value in options if name in ("store", "pool_size")}
     theirs = [(name, value) for name, value in options if name not in ours]
-    conninfo = urlunsplit(parts._replace(query=urlencode(theirs, quote_via=quote)))
+    # By hand: urlunsplit leaves the // out where there is no host.
+    query = urlencode(theirs, quote_via=quote)
+    conninfo = f"{parts.scheme}://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
     try:
         given = conninfo_to_dict(conninfo)
     except ProgrammingError:
