@@ -39,7 +39,7 @@ def add_one(store: agentmem.Store, way: str) -> None:
 def work(path: str, agent: str, start_line: Barrier) -> None:
     with agentmem.open(path, agent=agent) as store:
         for way in WAYS:
-            start_line.wait()  # so that all begin at once
+            start_line.wait(60)  # so that all begin at once
             for _ in range(ADDITIONS):
                 add_one(store, way)
 

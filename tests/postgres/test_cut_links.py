@@ -27,8 +27,11 @@ from tests.postgres.places import raw, target
 from tests.postgres_server import Server, new_name
 
 REMOTE = Path(__file__).parent / "remote.py"
-# Of the range that is meant for tests of networks (RFC 2544), so that nothing real is hidden.
-NEAR, FAR, BITS = "198.18.113.1", "198.18.113.2", 30
+# Of the range that is meant for tests of networks (RFC 2544), so that nothing real is hidden; four
+# addresses for each run, so that runs beside each other do not meet.
+BLOCK = 4 * (os.getpid() % 2**14)
+NEAR, FAR = (f"198.18.{(BLOCK + host) // 256}.{(BLOCK + host) % 256}" for host in (1, 2))
+BITS = 30
 # The server cuts off a silent holder of the lock after so long, ...
 IDLE_MS = 1_500
 # ... so nobody waits longer for it than this. Wide, because the machines are slow at times; the

@@ -233,13 +233,15 @@ class PostgresEngine(PostgresReads):
         return PostgresSession(self._pool, self._statements, self._durability, self._clock)
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
-        return self._lane.alone(timeout_s)
+        return self._lane.alone(timeout_s, urgent=urgent)
 
     def make_way(self) -> None:
-        """Nothing: to ask would cost every transaction a round trip."""
+        self._lane.make_way()
 
     def position(self) -> Position:
-        revision, committed_at, last_hash, last_entry_id, now = self._first("position")
+        *end, now, asked_us = self._first("position_and_asked")
+        revision, committed_at, last_hash, last_entry_id = end
+        self._lane.heard(asked_us)
         if self._clock is not None:
             now = self._clock()
         else:

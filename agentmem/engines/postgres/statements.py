@@ -210,10 +210,18 @@ _STATEMENTS: Final = {
                 OR (s.revision > 0 AND (s.hash <> c.hash OR s.committed_at <> c.committed_at
                     OR s.last_entry_id <> c.first_entry_id + c.changes - 1)))""",
     # The lane.
-    "take_lane": f"""INSERT INTO {{s}}.lane (id, holder, until) VALUES (1, $1, {_NOW} + $2::bigint)
-        ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    "take_lane": f"""INSERT INTO {{s}}.lane (id, holder, until, urgent_until)
+        VALUES (1, $1, {_NOW} + $2::bigint, {_NOW} + $3::bigint)
+        ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+            urgent_until = GREATEST(lane.urgent_until, excluded.urgent_until)
         WHERE lane.until <= {_NOW} OR lane.holder = excluded.holder""",
-    "leave_lane": "UPDATE {s}.lane SET until = 0 WHERE id = 1 AND holder = $1",
+    "leave_lane": "UPDATE {s}.lane SET until = 0, urgent_until = 0 WHERE id = 1 AND holder = $1",
+    "asked": f"SELECT urgent_until - {_NOW} FROM {{s}}.lane WHERE id = 1",
+    # With what the lane asks for, so that a transaction need not go and look. Not on a replica,
+    # where an unlogged table cannot be read.
+    "position_and_asked": f"""SELECT {_POSITION}, {_NOW},
+            COALESCE((SELECT urgent_until FROM {{s}}.lane WHERE id = 1), 0) - {_NOW}
+        FROM {{s}}.store WHERE id = 1""",
 }
 BEGIN: Final = Statement("BEGIN ISOLATION LEVEL READ COMMITTED", prepared=False)
 COMMIT: Final = Statement("COMMIT", prepared=False)

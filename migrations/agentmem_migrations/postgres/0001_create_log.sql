@@ -120,5 +120,6 @@ CREATE TABLE merge_strategies (
 CREATE UNLOGGED TABLE lane (
     id integer PRIMARY KEY CHECK (id = 1),
     holder bytea NOT NULL,
-    until bigint NOT NULL           -- it is free from then on
+    until bigint NOT NULL,          -- it is free from then on
+    urgent_until bigint NOT NULL    -- newcomers are asked to hold back until then
 );
