@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -33,9 +34,23 @@ _SAID: Final = 1_000  # characters of the driver's words; with many hosts they a
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that keeps its wire, which knows what was prepared on it."""
+    """A connection that can be lost and found.
 
-    wire: Wire | None = None
+    An asynchronous exception can strike between the pool's hand and the caller's. The pool would
+    count such a connection as in use for ever; so, as it is about to vanish, it is put aside, and
+    given back before the next one is taken. Nothing must refer to it in a circle.
+    """
+
+    pool: Pool | None = None
+
+    def __del__(self, *_nothing: Any) -> None:
+        pool = self.pool
+        # Whoever ends one in an orderly way closes it and gives it back.
+        if pool is not None and pool.owns_lost() and (self._pool is not None or not self.closed):
+            self.pool = None
+            self.close()
+            pool.lost.append(self)
+        super().__del__()
 
 
 class Pool:
@@ -52,6 +67,7 @@ class Pool:
         self._closed = False
         self._pid = os.getpid()
         self._gone_until = 0.0  # of time.monotonic: it was gone a moment ago
+        self.lost: deque[_Connection] = deque()
         self._pool = ConnectionPool(
             target.conninfo,
             connection_class=_Connection,
@@ -61,9 +77,23 @@ class Pool:
             timeout=self._timeout_s,
             max_idle=_MAX_IDLE_S,
             reconnect_timeout=_RECONNECT_S,
+            configure=self._adopt,
             num_workers=_WORKERS,
             open=True,
         )
+
+    def _adopt(self, connection: _Connection) -> None:
+        connection.pool = self
+
+    def owns_lost(self) -> bool:
+        """Whether a lost connection is to be given back: open, and in the process that made it."""
+        return not self._closed and self._pid == os.getpid()
+
+    def _give_back_lost(self) -> None:
+        while self.lost:
+            connection = self.lost.popleft()
+            connection._pool = self._pool
+            self._pool.putconn(connection)
 
     def check(self) -> None:
         """Raises `ForkedStoreError` or `ClosedError` if it cannot be used."""
@@ -86,17 +116,21 @@ class Pool:
             StoreBusyError: all connections are in use.
         """
         self.check()
+        connection: _Connection | None = None
         try:
             connection = self._had()
+            wire = Wire(connection)
+            wire.prepares = self.prepares
         except PoolTimeout as error:
             found = self._not_reached()
             raise found from found.__cause__ or error
         except PoolClosed as error:
             raise self._was_closed() from error
-        wire = connection.wire
-        if wire is None:
-            wire = connection.wire = Wire(connection)
-        wire.prepares = self.prepares
+        except BaseException:
+            # Whoever keeps the exception keeps this frame, and with it the connection.
+            if connection is not None:
+                self._pool.putconn(connection)
+            raise
         return wire
 
     def give_back(self, wire: Wire) -> None:
@@ -110,6 +144,7 @@ class Pool:
         deadline = now + self._timeout_s
         while True:
             left = deadline - time.monotonic()
+            self._give_back_lost()
             try:
                 return self._pool.getconn(min(left, _ASK_S))
             except PoolTimeout:
@@ -141,11 +176,13 @@ class Pool:
     @contextmanager
     def wire(self) -> Iterator[Wire]:
         """A connection for a block."""
-        wire = self.take()
+        wire: Wire | None = None
         try:
+            wire = self.take()
             yield wire
         finally:
-            self.give_back(wire)
+            if wire is not None:
+                self.give_back(wire)
 
     def read(self, statement: Statement, values: Sequence[Any] = ()) -> Rows:
         """One reading statement, again on another connection if one is lost.

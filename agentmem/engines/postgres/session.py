@@ -95,7 +95,7 @@ class PostgresSession:
     def _begun(self, batch: _Batch, timeout_ms: int) -> list[Rows]:
         """The first round trip; nothing was written, so a lost connection only costs another."""
         for tries_left in reversed(range(_TRIES)):
-            wire = self._wire = self._pool.take()
+            self._wire = wire = self._pool.take()  # in this order: `release` finds it
             try:
                 return wire.run(batch)
             except (ServerError, LostError) as error:

@@ -65,7 +65,9 @@ class Wire:
         self._connection = connection
         self._pq: Any = connection.pgconn  # its types are those of a compiled module
         self._reader = Transformer(connection)
-        self._prepared: set[bytes] = set()
+        # What was prepared is known where it is: on the connection, which has many wires.
+        found: set[bytes] = connection.__dict__.setdefault("prepared", set())
+        self._prepared = found
         self.prepares = True
 
     def run(self, batch: Sequence[tuple[Statement, Sequence[Any]]]) -> list[Rows]:
