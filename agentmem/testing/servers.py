@@ -60,7 +60,7 @@ class Server:
 
     def close(self) -> None:
         """Stops it and removes its folder."""
-        self.stop()
+        self.start()  # what is cleaned up must run
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -25,7 +25,7 @@ _WORKERS: Final = 1
 # psycopg's pool pauses twice as long after each failed attempt to connect. A server that is back
 # should be found at once: so it gives up soon, and is asked again as long as somebody waits.
 _RECONNECT_S: Final = 0.5
-_ASK_S: Final = 1.0
+_ASK_S: Final = 0.1
 # For so long after somebody has waited in vain for the server, others only look whether it is back:
 # a hundred writes that were queued fail together, and not one after another.
 _GONE_S: Final = 0.5
