@@ -25,6 +25,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -161,6 +162,7 @@ class Committer:
         while not ticket.settled or self._leader is ticket:
             try:
                 if struck:
+                    _forget_locals(interruption)
                     self._recover(ticket)
                     struck = False
                 else:
@@ -379,6 +381,17 @@ class Committer:
             for ticket in batch.tickets:
                 ticket.settled = True
                 ticket.wake()
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Empties the frames that an exception came through; it still says where it struck.
+
+    The thread keeps it until its ticket is settled, and may need another connection for that:
+    the one that it had must not live on in a frame.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _indeterminate(

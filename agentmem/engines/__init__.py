@@ -125,10 +125,9 @@ def _checked(target: str | os.PathLike[str]) -> str:
 def _need_psycopg() -> None:
     try:
         import psycopg
-        import psycopg_pool
     except ImportError as error:
         raise MissingExtraError(
             "postgresql:// needs psycopg; install it with: pip install 'agentmem-store[postgres]'",
             extra="postgres",
         ) from error
-    del psycopg, psycopg_pool  # only looked for
+    del psycopg  # only looked for

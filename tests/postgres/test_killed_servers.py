@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 
@@ -27,12 +26,6 @@ def doomed_server() -> Iterator[Server]:
         pytest.skip("a server that was given is not killed")
     with Server() as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def _silent(caplog: pytest.LogCaptureFixture) -> None:
-    # The driver's pool tells of each connection that is lost: here they are lost on purpose.
-    caplog.set_level(logging.CRITICAL, "psycopg.pool")
 
 
 def test_what_is_told_when_the_server_dies_in_commit_is_true_and_all_is_applied_once(

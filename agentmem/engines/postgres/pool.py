@@ -1,16 +1,19 @@
-"""The connections of one engine: psycopg's pool, and what to do when one is lost."""
+"""The connections of one engine, and what to do when one is lost."""
 
 from __future__ import annotations
 
 import os
+import select
+import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+from psycopg.pq import TransactionStatus
 
 from agentmem.engines.postgres.failures import LostError, ServerError, translated
 from agentmem.engines.postgres.target import Target
@@ -21,40 +24,69 @@ __all__ = ["Pool"]
 
 _TRIES: Final = 3
 _MAX_IDLE_S: Final = 60.0
-_WORKERS: Final = 1
-# psycopg's pool pauses twice as long after each failed attempt to connect. A server that is back
-# should be found at once: so it gives up soon, and is asked again as long as somebody waits.
-_RECONNECT_S: Final = 0.5
-_ASK_S: Final = 0.1
+# Who waits for a connection looks for a free place so often: one that was lost wakes nobody up.
+_LOOK_S: Final = 0.1
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 0.5
 # For so long after somebody has waited in vain for the server, others only look whether it is back:
 # a hundred writes that were queued fail together, and not one after another.
 _GONE_S: Final = 0.5
-_LOOK_S: Final = 2  # the least that libpq allows
+_SHORT_TIMEOUT_S: Final = 2  # the least that libpq allows
 _SAID: Final = 1_000  # characters of the driver's words; with many hosts they are many
 
 
-class _Connection(psycopg.Connection[Any]):
-    """A connection that can be lost and found.
+class _Place:
+    """The right to have one connection; free again when it is left, or nothing refers to it."""
 
-    An asynchronous exception can strike between the pool's hand and the caller's. The pool would
-    count such a connection as in use for ever; so, as it is about to vanish, it is put aside, and
-    given back before the next one is taken. Nothing must refer to it in a circle.
+    __slots__ = ("__weakref__", "left")
+
+    def __init__(self) -> None:
+        self.left = False
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection in its place.
+
+    Attributes:
+        idle_since: of `time.monotonic`; of one that is not in use.
     """
 
-    pool: Pool | None = None
+    place: _Place
+    idle_since = 0.0
 
     def __del__(self, *_nothing: Any) -> None:
-        pool = self.pool
-        # Whoever ends one in an orderly way closes it and gives it back.
-        if pool is not None and pool.owns_lost() and (self._pool is not None or not self.closed):
-            self.pool = None
-            self.close()
-            pool.lost.append(self)
-        super().__del__()
+        # Nothing is said of one that an exception has struck out of our hands: its place is free
+        # again, and libpq closes it, except in a child that has inherited it.
+        pass
+
+    def is_alive(self) -> bool:
+        """Whether it is open, as far as can be said without asking: an idle server is silent."""
+        if self.closed or self.place.left:
+            return False
+        if not hasattr(select, "poll"):  # Windows
+            return not select.select([self.pgconn.socket], [], [], 0)[0]
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
+
+
+class _Waiter:
+    """A thread that waits for a connection, or for the right to make one."""
+
+    __slots__ = ("connection", "woken")
+
+    def __init__(self) -> None:
+        self.connection: _Connection | None = None
+        self.woken = threading.Lock()
+        self.woken.acquire()
 
 
 class Pool:
     """Connections for any number of threads. Nothing of a session outlives a transaction.
+
+    An asynchronous exception (a time limit, Ctrl-C) can strike anywhere. So nothing is counted:
+    what is in use is what somebody still refers to. A connection that is dropped, closed or not,
+    leaves its place to another.
 
     Attributes:
         prepares: whether statements are prepared; off once a pooler between has shown itself.
@@ -67,33 +99,10 @@ class Pool:
         self._closed = False
         self._pid = os.getpid()
         self._gone_until = 0.0  # of time.monotonic: it was gone a moment ago
-        self.lost: deque[_Connection] = deque()
-        self._pool = ConnectionPool(
-            target.conninfo,
-            connection_class=_Connection,
-            kwargs={**target.defaults, "autocommit": True, "prepare_threshold": None},
-            min_size=0,
-            max_size=target.pool_size,
-            timeout=self._timeout_s,
-            max_idle=_MAX_IDLE_S,
-            reconnect_timeout=_RECONNECT_S,
-            configure=self._adopt,
-            num_workers=_WORKERS,
-            open=True,
-        )
-
-    def _adopt(self, connection: _Connection) -> None:
-        connection.pool = self
-
-    def owns_lost(self) -> bool:
-        """Whether a lost connection is to be given back: open, and in the process that made it."""
-        return not self._closed and self._pid == os.getpid()
-
-    def _give_back_lost(self) -> None:
-        while self.lost:
-            connection = self.lost.popleft()
-            connection._pool = self._pool
-            self._pool.putconn(connection)
+        self._lock = threading.Lock()
+        self._idle: deque[_Connection] = deque()  # the last used at the right
+        self._waiting: deque[_Waiter] = deque()
+        self._places: list[weakref.ref[_Place]] = []
 
     def check(self) -> None:
         """Raises `ForkedStoreError` or `ClosedError` if it cannot be used."""
@@ -115,63 +124,126 @@ class Pool:
             StorageError: the server cannot be reached.
             StoreBusyError: all connections are in use.
         """
-        self.check()
         connection: _Connection | None = None
         try:
-            connection = self._had()
+            connection = self._had(time.monotonic() + self._timeout_s)
             wire = Wire(connection)
             wire.prepares = self.prepares
-        except PoolTimeout as error:
-            found = self._not_reached()
-            raise found from found.__cause__ or error
-        except PoolClosed as error:
-            raise self._was_closed() from error
         except BaseException:
             # Whoever keeps the exception keeps this frame, and with it the connection.
             if connection is not None:
-                self._pool.putconn(connection)
+                connection.place.left = True
             raise
         return wire
 
     def give_back(self, wire: Wire) -> None:
-        """After use; a closed connection is replaced by a new one when one is needed."""
-        self._pool.putconn(wire.connection)  # type: ignore[arg-type]  # it came from there
-
-    def _had(self) -> _Connection:
-        now = time.monotonic()
-        if now < self._gone_until and (gone := self._looked(_LOOK_S)) is not None:
-            raise gone
-        deadline = now + self._timeout_s
-        while True:
-            left = deadline - time.monotonic()
-            self._give_back_lost()
-            try:
-                return self._pool.getconn(min(left, _ASK_S))
-            except PoolTimeout:
-                if left <= _ASK_S:
-                    raise
-
-    def _looked(self, timeout_s: int | None) -> StorageError | None:
-        """Why the server cannot be reached; None if it can."""
-        options = dict(self.target.defaults)
-        if timeout_s is not None:
-            options["connect_timeout"] = timeout_s
+        """After use. One that is not in order is closed, and its place is free."""
+        connection: _Connection = wire.connection  # type: ignore[assignment]  # they are made so
         try:
-            psycopg.connect(self.target.conninfo, **options).close()
-        except psycopg.Error as error:
-            found = unreachable(error, self.target)
-            found.__cause__ = error
-            self._gone_until = time.monotonic() + _GONE_S
-            return found
-        self._gone_until = 0.0
-        return None
+            self._give_back(connection)
+        except BaseException:
+            # Struck in the middle. Wherever it is now, it is not given out again.
+            connection.place.left = True
+            raise
 
-    def _not_reached(self) -> StorageError | StoreBusyError:
-        return self._looked(None) or StoreBusyError(
-            f"no connection to {self.target.location} within {self._timeout_s:g} s: all "
-            f"{self.target.pool_size} are in use; run it again, or give the URL a larger pool_size",
-            waited_ms=round(self._timeout_s * 1_000),
-        )
+    def _had(self, deadline: float) -> _Connection:
+        waiter: _Waiter | None = None
+        while True:
+            self.check()
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+                place = None if connection else self._free_place()
+                if not (connection or place):
+                    # Who has waited is served before who comes.
+                    (self._waiting.appendleft if waiter else self._waiting.append)(
+                        waiter := _Waiter()
+                    )
+            try:
+                if place:
+                    return self._connected(place, deadline)
+                if not connection and waiter:
+                    connection = self._handed(waiter, deadline)
+                if connection and connection.is_alive():
+                    return connection
+            except BaseException:
+                # Whoever keeps the exception keeps this frame.
+                if place:
+                    place.left = True
+                if connection:
+                    connection.place.left = True
+                raise
+
+    def _free_place(self) -> _Place | None:
+        self._places = [one for one in self._places if (place := one()) and not place.left]
+        if len(self._places) >= self.target.pool_size:
+            return None
+        place = _Place()
+        self._places.append(weakref.ref(place))
+        return place
+
+    def _handed(self, waiter: _Waiter, deadline: float) -> _Connection | None:
+        """What another thread gives back; None if there may be a free place."""
+        left = deadline - time.monotonic()
+        try:
+            waiter.woken.acquire(timeout=max(0.0, min(left, _LOOK_S)))
+        finally:
+            with self._lock:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+        if not waiter.connection and left <= 0:
+            raise StoreBusyError(
+                f"no connection to {self.target.location} within {self._timeout_s:g} s: all "
+                f"{self.target.pool_size} are in use; run it again, or give the URL a larger "
+                "pool_size",
+                waited_ms=round(self._timeout_s * 1_000),
+            )
+        return waiter.connection
+
+    def _connected(self, place: _Place, deadline: float) -> _Connection:
+        """A new connection; a server that is away is waited for."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            options = dict(self.target.defaults)
+            is_gone = time.monotonic() < self._gone_until
+            if is_gone and "connect_timeout" in options:
+                options["connect_timeout"] = _SHORT_TIMEOUT_S
+            try:
+                connection = _Connection.connect(
+                    self.target.conninfo, autocommit=True, prepare_threshold=None, **options
+                )
+            except psycopg.Error as error:
+                now = time.monotonic()
+                if is_gone or now + pause > deadline:
+                    self._gone_until = now + _GONE_S
+                    raise unreachable(error, self.target) from error
+            else:
+                connection.place = place
+                self._gone_until = 0.0
+                return connection
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            self.check()
+
+    def _give_back(self, connection: _Connection) -> None:
+        if self._pid != os.getpid():
+            return  # it is the parent's
+        if self._closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            connection.close()
+            connection.place.left = True
+        connection.idle_since = time.monotonic()
+        old: list[_Connection] = []
+        with self._lock:
+            waiter = self._waiting.popleft() if self._waiting else None
+            if waiter:
+                waiter.connection = None if connection.place.left else connection
+            elif not connection.place.left:
+                self._idle.append(connection)
+            while self._idle and self._idle[0].idle_since < connection.idle_since - _MAX_IDLE_S:
+                old.append(self._idle.popleft())
+        if waiter:
+            waiter.woken.release()
+        for one in old:
+            one.close()
 
     @contextmanager
     def wire(self) -> Iterator[Wire]:
@@ -217,16 +289,25 @@ class Pool:
 
     def replace_lost(self) -> None:
         """Drops the idle connections that are dead, so that the next try has a living one."""
-        try:
-            self._pool.check()
-        except PoolClosed as error:
-            raise self._was_closed() from error
+        self.check()
+        with self._lock:
+            idle = list(self._idle)
+            self._idle.clear()
+            self._idle.extend(connection for connection in idle if connection.is_alive())
 
     def close(self) -> None:
         """Closes all connections; those in use fail with `ClosedError`."""
-        if not self._closed and self._pid == os.getpid():
+        if self._pid == os.getpid() and not self._closed:
             self._closed = True
-            self._pool.close()
+            with self._lock:
+                idle = list(self._idle)
+                self._idle.clear()
+                waiting = list(self._waiting)
+                self._waiting.clear()
+            for waiter in waiting:
+                waiter.woken.release()
+            for connection in idle:
+                connection.close()
         self._closed = True
 
 
