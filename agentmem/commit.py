@@ -403,8 +403,9 @@ def _indeterminate(
     )
     revision = request.receipt.revision if request.receipt is not None else None
     error = IndeterminateCommitError(
-        f"the disk failed while {names or 'a transaction'} was committed: it may or may not have "
-        "been written; run it again with the same op_id, or ask store.outcome(error)",
+        f"the storage or the connection failed while {names or 'a transaction'} was committed: "
+        "it may or may not have been written; run it again with the same op_id, or ask "
+        "store.outcome(error)",
         op_id=request.op_id,
         attempt=batch.attempt_of(request),
         revision=revision or 0,

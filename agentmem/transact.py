@@ -100,7 +100,7 @@ class _Run:
             except _NotCommittedError as error:
                 if attempt == attempts:
                     raise StorageError(
-                        f"the disk failed in {attempt} attempts; nothing was committed"
+                        f"the storage failed in {attempt} attempts; nothing was committed"
                     ) from error.__cause__
             except Exception:
                 self._record_earlier()

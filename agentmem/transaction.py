@@ -162,7 +162,7 @@ class Transaction(BufferedView):
             ConflictError: something it read or wrote was changed meanwhile; still live.
             MergeError: a merge hook raised; still live.
             OperationMismatchError: the op_id was used with another ``fingerprint``.
-            IndeterminateCommitError: the disk failed; see ``store.outcome``.
+            IndeterminateCommitError: the storage failed; see ``store.outcome``.
         """
         return self._commit(None, [], record=True)
 

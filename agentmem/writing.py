@@ -59,7 +59,7 @@ class WritingView(View):
             ConflictError: the key is not at `expected_version`, and nothing could merge.
             InvalidValueError, LimitExceededError: an argument is not allowed.
             OperationMismatchError: the op_id was used for another request.
-            IndeterminateCommitError: the disk failed during COMMIT.
+            IndeterminateCommitError: the storage or the connection failed during COMMIT.
         """
         base = writes.base_of(expected_version, overwrite=overwrite, otherwise=BLIND)
         write = writes.put(

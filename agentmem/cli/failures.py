@@ -55,7 +55,7 @@ _MEANINGS: Final = {
     ExitCode.BUSY: "the store is locked by another process",
     ExitCode.STORAGE: "no store there, not to be read or written, or damaged",
     ExitCode.REFUSED: "a value, key, revision, tag, strategy or limit is refused",
-    ExitCode.UNKNOWN: "the disk failed in the commit: it may have been written",
+    ExitCode.UNKNOWN: "the storage failed in the commit: it may have been written",
     ExitCode.OTHER: "anything else: a merge that failed, a package missing",
     ExitCode.BUG: "a bug in agentmem",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",

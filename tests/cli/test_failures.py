@@ -247,7 +247,8 @@ def test_an_indeterminate_commit_says_what_to_do_next(
 ) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
         raise errors.IndeterminateCommitError(
-            "the disk failed while 'k' was committed: it may or may not have been written; "
+            "the storage or the connection failed while 'k' was committed: it may or may not have "
+            "been written; "
             "run it again with the same op_id, or ask store.outcome(error)"
         )
 
