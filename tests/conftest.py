@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Final
 
 import pytest
@@ -25,6 +26,12 @@ def _seed() -> int:
         return int(text)
     except ValueError:
         raise pytest.UsageError(f"{_SEED_VARIABLE} must be an integer, not {text!r}") from None
+
+
+def pytest_configure() -> None:
+    """Lets children hear Ctrl-C: a shell starts what it runs in the background deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
