@@ -58,6 +58,7 @@ from agentmem.model import (
     Conflict,
     ConflictRecord,
     Entry,
+    Hit,
     Stale,
     Tag,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "ForkedStoreError",
     "FutureRevisionError",
     "HistoryReplacedError",
+    "Hit",
     "IndeterminateCommitError",
     "InvalidValueError",
     "KeyMissingError",
@@ -122,6 +124,8 @@ __all__ = [
 def open(  # agentmem.open is the name that users know
     target: str | os.PathLike[str],
     *,
+    embedder: object = "auto",
+    index: str = "auto",
     durability: str = "full",
     agent: str | None = None,
     blind_writes: str = "warn",
@@ -134,6 +138,11 @@ def open(  # agentmem.open is the name that users know
     Args:
         target: the path of a file on a local disk, ``":memory:"`` for a private one that
             goes with the store, or ``postgresql://USER@HOST/DATABASE?store=NAME``.
+        embedder: what makes vectors of texts: ``"auto"`` is the static model of the extra
+            ``local`` if that is installed, else nothing; or a LangChain ``Embeddings``, a Chroma
+            embedding function, a callable ``list[str] -> array (n, dimension)``, or None.
+        index: of the vectors of a file: ``"exact"`` looks at all of them, ``"chroma"`` (extra)
+            keeps an approximate index beside it, ``"auto"`` chooses by their number.
         durability: what a returned write survives: ``"full"`` the loss of power,
             ``"relaxed"`` the death of the process.
         agent: who writes, unless a call says otherwise.
@@ -160,4 +169,6 @@ def open(  # agentmem.open is the name that users know
         limits=limits if limits is not None else Limits(),
         clock=clock,
         replica=replica,
+        embedder=embedder,
+        index=index,
     )

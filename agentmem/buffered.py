@@ -13,12 +13,14 @@ from agentmem.core import Core
 from agentmem.engines.base import EntryRow, Place, Range
 from agentmem.errors import AccessDeniedError
 from agentmem.judge import check_writes
-from agentmem.model import Entry, display_key
+from agentmem.model import Entry, Hit, display_key
 from agentmem.namespaces import Labels, encode
 from agentmem.operations import PUT, apply_step, start_of
 from agentmem.records import entry_of, text_of
 from agentmem.request import SNAPSHOT, Scan, Touch, Write
 from agentmem.scope import Scope, missing
+from agentmem.search.query import SearchQuery
+from agentmem.search.searcher import Found
 from agentmem.values import canonical, dump, load
 from agentmem.views import PinnedView, Query
 
@@ -31,7 +33,7 @@ class BufferedView(PinnedView):
     May be used from several threads: parallel tool calls share a transaction.
     """
 
-    __slots__ = ("_agent", "_lock", "_op_id", "_reads", "_scans", "_touches", "_writes")
+    __slots__ = ("_agent", "_lock", "_op_id", "_reads", "_scans", "_touches", "_vectors", "_writes")
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class BufferedView(PinnedView):
         self._scans: List[Scan] = []
         self._writes: dict[Place, Write] = {}
         self._touches: dict[Place, Touch] = {}
+        self._vectors: dict[str, bytes] = {}  # made so far, by what they were made of
 
     @abstractmethod
     def _check_live(self) -> None:
@@ -124,6 +127,34 @@ class BufferedView(PinnedView):
             if query.track:
                 self._note_scan(query, seen, upto)
             return found
+
+    def _search(self, query: SearchQuery) -> List[Hit]:
+        with self._lock:
+            self._check_live()
+            found = self._found(query)
+            return found.answer.hits(query, self._scope)
+
+    def _found(self, query: SearchQuery) -> Found:
+        """A search over what is there and what was written, noted for the commit."""
+        # Imported here: most transactions never search, and do without NumPy.
+        from agentmem.search.scan import scan_of
+
+        searcher = self._core.searcher
+        within = Range(encode(query.labels))
+        own: dict[Place, tuple[Entry[Any] | None, bytes | None]] = {}
+        for place, write in self._writes.items():
+            if not place[0].startswith(within.namespace):
+                continue
+            row = self._row(place) if write.steps else None
+            if write.steps and query.track:
+                self._reads.setdefault(place, row.version if row is not None else 0)
+            entry = self._pending(place, write, row)
+            own[place] = (entry, searcher.vector_of(place, write, entry, self._vectors))
+        view = (self._revision, self._instant)
+        found = searcher.search(self._scope, query, view, own, self._vectors)
+        if query.track:
+            self._scans.append(scan_of(found, within, self._scope.readable(query.labels)))
+        return found
 
     # A transaction observes what it counts, and counts what it has written.
 
@@ -222,6 +253,8 @@ class BufferedView(PinnedView):
         merge: bool = True,
         overwrite: bool = False,
         text: str | bool | None = None,
+        vector: object = None,
+        embed: str = "now",
         ttl_s: float | None = None,
     ) -> None:
         """Sets a key when the transaction commits. Arguments as `Store.put`.
@@ -231,8 +264,9 @@ class BufferedView(PinnedView):
         """
         base = writes.base_of(expected_version, overwrite=overwrite, otherwise=SNAPSHOT)
         write = writes.put(
-            value, base=base, merge=merge, text=text, ttl_s=ttl_s, limits=self._core.limits
-        )
+            value, base=base, merge=merge, text=text, ttl_s=ttl_s, limits=self._core.limits,
+            vector=vector, embed=embed,
+        )  # fmt: skip
         self._buffer(namespace, key, write, "append", explicit=base != SNAPSHOT)
 
     def put_many(
@@ -265,16 +299,60 @@ class BufferedView(PinnedView):
         value: object,
         *,
         namespace: object = None,
+        similar: float | None = None,
         text: str | bool | None = None,
+        vector: object = None,
+        embed: str = "now",
         ttl_s: float | None = None,
     ) -> str:
-        """Puts a value under a new, time-ordered key, and returns the key."""
+        """Puts a value under a new, time-ordered key, and returns the key.
+
+        With ``similar``, and an entry there whose vector is at least so near, it returns that
+        one's key, and writes nothing; see `Store.add`.
+        """
+        if similar is not None:
+            place, _version = self.add_similar(
+                value, namespace, writes.similarity(similar),
+                text=text, vector=vector, embed=embed, ttl_s=ttl_s,
+            )  # fmt: skip
+            return place[1]
         key = writes.new_key()
         write = writes.put(
-            value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits
-        )
+            value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits,
+            vector=vector, embed=embed,
+        )  # fmt: skip
         self._buffer(namespace, key, write, "append", explicit=True)
         return key
+
+    def add_similar(
+        self,
+        value: object,
+        namespace: object,
+        similar: float,
+        *,
+        text: str | bool | None,
+        vector: object,
+        embed: str,
+        ttl_s: float | None,
+    ) -> tuple[Place, int]:
+        """For `add`: where the value, or one like it, is, and its version; 1 if it is new."""
+        write = writes.put(
+            value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits,
+            vector=vector, embed=embed,
+        )  # fmt: skip
+        key = writes.new_key()
+        place = self._scope.place(namespace, key)
+        with self._lock:
+            self._check_live()
+            labels = self._scope.labels(namespace)
+            stored = self._core.searcher.vector_to_compare(place, write, self._vectors)
+            query = SearchQuery(
+                None, (), stored, labels, 1, 0, "vector", None, None, track=True, at_least=similar
+            )
+            for hit in self._found(query).answer.ranked:
+                return hit.place, hit.row.version if hit.row is not None else 1
+            self._buffer(namespace, key, write, "append", explicit=True)
+            return place, 1
 
     def delete(
         self,

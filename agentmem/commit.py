@@ -133,7 +133,7 @@ class Committer:
     def submit(self, request: Request) -> None:
         """Has the request judged and, if it stands, committed durably.
 
-        Returns when it has a verdict: ``receipt``, ``stale`` or ``merges`` is set.
+        Returns when it has a verdict: ``receipt``, ``stale``, ``merges`` or ``texts`` is set.
 
         Raises:
             AgentMemError: the request's own error; nothing was written for it, unless it is
@@ -336,7 +336,11 @@ class Committer:
         session = batch.session = self._engine.session()
         batch.phase = _Phase.OPEN
         requests = [ticket.request for ticket in batch.tickets]
-        start = session.enter(self._limits.lock_timeout_ms, *wanted(requests))
+        start = session.enter(
+            self._limits.lock_timeout_ms,
+            *wanted(requests),
+            spaces=any(request.has_vectors for request in requests),
+        )
         batch.revision = start.position.revision
         judge = Judge(session, start, self._registry, self._limits)
         for request in requests:
@@ -365,9 +369,9 @@ class Committer:
         if failure is not None:
             for ticket in batch.tickets:
                 request = ticket.request
-                if not (request.error or request.stale or request.merges) and not batch.replays(
-                    request
-                ):
+                if not (
+                    request.error or request.stale or request.merges or request.texts
+                ) and not batch.replays(request):
                     request.error = failure(request)
         batch.phase = _Phase.SETTLED
         self._close(batch)

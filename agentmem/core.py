@@ -27,6 +27,8 @@ from agentmem.namespaces import Pattern, encode
 from agentmem.records import commit_of, conflict_of
 from agentmem.request import Merged, PendingMerge, Receipt, Request, StaleItem
 from agentmem.scope import Scope, root_scope
+from agentmem.search.embedders import Embedder
+from agentmem.search.searcher import Searcher
 from agentmem.stored import parse_strategies
 from agentmem.values import dump
 
@@ -47,6 +49,7 @@ class Core:
         blind_writes: ``warn``, ``allow`` or ``forbid``.
         lane: where attempts after a conflict wait for each other.
         replica: another server for snapshots that ask for it; None: there is none.
+        searcher: what searches it.
     """
 
     def __init__(
@@ -55,6 +58,9 @@ class Core:
         limits: Limits,
         blind_writes: str,
         replica: Replica | None = None,
+        *,
+        embedder: Embedder | None = None,
+        index: str = "auto",
     ) -> None:
         if blind_writes not in ("warn", "allow", "forbid"):
             raise InvalidValueError(
@@ -67,11 +73,13 @@ class Core:
         self.blind_writes = blind_writes
         self.lane = Lane(engine)
         self.replica = replica
+        self.searcher = Searcher(engine, limits, embedder, index)
         self._committer = Committer(engine, self.registry, limits)
 
     def close(self) -> None:
         """Closes the engine and the replica."""
         try:
+            self.searcher.close()
             self.engine.close()
         finally:
             if self.replica is not None:
@@ -81,6 +89,7 @@ class Core:
         """The same store, read from another engine."""
         core = Core(engine, self.limits, self.blind_writes)
         core.registry = self.registry
+        core.searcher = self.searcher  # of the primary: what both have is the same
         return core
 
     def check_open(self) -> None:
@@ -98,15 +107,26 @@ class Core:
 
         Raises:
             ConflictError: it is stale, and nothing could merge it.
+            EmbedderError: what it writes could not be embedded.
             MergeError: a hook raised.
             IndeterminateCommitError: COMMIT failed.
         """
         self.check_open()
         check_writes(len(request.writes), self.limits)
-        for _round in range(self.limits.max_merge_rounds):
+        if request.writes:
+            self.searcher.prepare(request)
+        elif request.late:
+            request.embedder = self.searcher.embedder
+        merged = 0
+        while merged < self.limits.max_merge_rounds:
             self._committer.submit(request)
             if request.receipt is not None:
                 return request.receipt
+            if request.texts is not None:
+                request.embeddings += 1  # so it ends
+                self.searcher.embed(request, request.texts)
+                continue
+            merged += 1
             if request.stale is not None:
                 raise self.conflict_error(request.stale, request.scope)
             for pending in request.merges or ():

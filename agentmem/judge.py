@@ -18,9 +18,12 @@ from agentmem.engines.base import (
     KnownOperation,
     Place,
     Range,
+    Spaces,
     Start,
+    VectorSet,
     WriteSession,
     check_floor,
+    vector_id,
 )
 from agentmem.errors import AccessDeniedError, LimitExceededError, MergeError
 from agentmem.limits import Limits
@@ -33,6 +36,7 @@ from agentmem.namespaces import decode
 from agentmem.operations import DELETE, PUT, apply_step, start_of
 from agentmem.request import BLIND, PendingMerge, Receipt, Request, StaleItem, Write
 from agentmem.scope import missing
+from agentmem.search.spaces import set_of, top_label, wanted_vector
 from agentmem.staleness import (
     base_version,
     stale_reads,
@@ -46,6 +50,7 @@ from agentmem.values import canonical, dump, load
 
 __all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides", "wanted"]
 
+_EMBEDDINGS: Final = 3  # of one request; what moves on is embedded after its commit
 _MERGING_NS: Final = 20_000_000  # of built-in merges under one hold of the lock
 
 
@@ -90,6 +95,7 @@ class Judge:
         self._changed: dict[Place, None] = {}
         self._operations = start.operations
         self._stored: list[StoredStrategy] | None = None
+        self._spaces = start.spaces
         self._merging_ends_ns = 0
 
     # The world that requests are held against.
@@ -122,6 +128,20 @@ class Judge:
             self._heads |= self._session.heads(unread)
         return places | self._changed
 
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> Iterable[Place]:
+        """See `World.embedded_since`."""
+        return self._session.embedded_since(revision, within, set_id)
+
+    def vector(self, set_id: int, entry_id: int) -> bytes | None:
+        """See `World.vector`."""
+        id = vector_id(set_id, entry_id)
+        own = (each.vector for each in self.rows.vectors if each.id == id)
+        return next(own, None) or self._session.vectors(set_id, [entry_id]).get(entry_id)
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """See `World.text_scores`."""
+        return self._session.text_scores(words, texts)
+
     # Judging.
 
     def decide(self, request: Request) -> None:
@@ -146,7 +166,63 @@ class Judge:
         if stale:
             self._reject(request, stale)
             return
+        if request.has_vectors and finals and self._lacks_vectors(request, finals):
+            return
         self._accept(request, finals, records)
+
+    # Vectors.
+
+    def spaces(self) -> Spaces:
+        """The spaces, with those that this batch has claimed."""
+        if self._spaces is None:
+            self._spaces = self._session.spaces()
+        return self._spaces
+
+    def _lacks_vectors(self, request: Request, finals: dict[Place, Outcome]) -> bool:
+        """Gives the outcomes their vectors; True if texts must be embedded first."""
+        missing: dict[str, None] = {}
+        claims: dict[str, tuple[str, int]] = {}
+        given: list[tuple[Outcome, str, bytes]] = []
+        for place, final in finals.items():
+            found = wanted_vector(request, place, final, self.spaces(), claims)
+            if found is None:
+                continue
+            if isinstance(found, bytes):
+                given.append((final, top_label(place[0]), found))
+            elif request.embeddings < _EMBEDDINGS:
+                missing[found] = None
+            else:
+                final.pending = True  # it moves faster than it can be embedded
+        if missing:
+            request.texts = list(missing)
+            return True
+        for label, (embedder, dimension) in claims.items():
+            self._claim(label, embedder, dimension)
+        for final, label, vector in given:
+            final.vector = (self.spaces().of[label], vector)
+        return False
+
+    def _set_of_late(self, request: Request, namespace: str, vector: bytes) -> int | None:
+        """The set of a vector that comes late; None if the space is another embedder's now."""
+        assert request.embedder is not None, "it has made the vector"
+        label, made = top_label(namespace), (request.embedder.identity, len(vector) // 4)
+        if label not in self.spaces().of:
+            self._claim(label, *made)
+        found = set_of(self.spaces(), label)
+        return found.id if found is not None and found[1:] == made else None
+
+    def _claim(self, label: str, embedder: str, dimension: int) -> None:
+        sets, of = self.spaces()
+        same = [each.id for each in sets.values() if each[1:] == (embedder, dimension)]
+        set_id = same[0] if same else max(sets, default=0) + 1
+        if not same:
+            new = VectorSet(set_id, embedder, dimension)
+            sets[set_id] = new
+            self.rows.sets.append(new)
+        of[label] = set_id
+        self.rows.spaces.append((label, set_id))
+
+    # Writes.
 
     def _final_writes(
         self, request: Request
@@ -173,6 +249,7 @@ class Judge:
                     stale.append(_blind_item(place, write, head))
                 final = Outcome(write.operation, write.value, write.text, None, None, write.ttl_us)
                 final.base = base_version(write, head, self.now)
+                final.words = write.words
                 if write.keep and head is not None and head.visible_at(self.now):
                     self._keep(final, head)
                 finals[place] = final
@@ -343,13 +420,19 @@ class Judge:
             if final.value is not None or visible_version(self._heads.get(place), self.now)
         ]
         conflicts = (*request.earlier, *records)
-        if not writes and request.op_id is None:
+        if not writes and request.op_id is None and not request.late:
+            rows.settled += request.settled
             request.receipt = Receipt(None, None, [], touched)
             rows.conflicts += conflicts
             return
         blind_over = self._blind_over(request)
         written = self._tail.append(request, writes, self._heads)
         revision = self._tail.revision
+        for entry_id, namespace, vector in request.late:
+            set_id = self._set_of_late(request, namespace, vector)
+            if set_id is not None:
+                self._tail.add_vector(set_id, entry_id, revision, vector)
+        rows.settled += request.settled
         rows.conflicts += [record._replace(revision=revision) for record in conflicts]
         for row in written:
             place = (row.namespace, row.key)

@@ -9,7 +9,17 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-__all__ = ["DELETE", "Change", "Commit", "Conflict", "ConflictRecord", "Entry", "Stale", "Tag"]
+__all__ = [
+    "DELETE",
+    "Change",
+    "Commit",
+    "Conflict",
+    "ConflictRecord",
+    "Entry",
+    "Hit",
+    "Stale",
+    "Tag",
+]
 
 V = TypeVar("V")
 
@@ -144,6 +154,29 @@ def filled(fields_of: Mapping[str, Callable[[Any], Any]], source: object) -> Ent
     entry: Entry[Any] = object.__new__(Entry)
     _set_source(entry, (fields_of, source))
     return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(_Html):
+    """One entry that a search found.
+
+    Attributes:
+        entry: the entry, as the view sees it.
+        score: what hits are ranked by. In mode ``hybrid`` from 0 to 1, measured by the best of
+            this search; in ``text`` what the engine gives for words (bm25 on SQLite); in
+            ``vector`` the cosine, from -1 to 1. With a half-life, that times 0.5^(age / half-life).
+        text_rank: its rank by words alone, from 1 on; None if it holds none, or ranks below all
+            that was asked for.
+        vector_rank: its rank by its vector alone; None likewise.
+        distance: one minus the cosine of the angle between its vector and the query's, from 0 to
+            2; None if it has no vector, or none was looked for.
+    """
+
+    entry: Entry[Any]
+    score: float
+    text_rank: int | None = None
+    vector_rank: int | None = None
+    distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +377,6 @@ def short(value: object, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-for _record in (Entry, Change, Commit, Conflict, ConflictRecord, Stale, Tag):
+for _record in (Entry, Hit, Change, Commit, Conflict, ConflictRecord, Stale, Tag):
     _record.__module__ = "agentmem"
 del _record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agentmem.core import Core
@@ -13,7 +13,6 @@ from agentmem.namespaces import encode
 from agentmem.request import Request, Scan, StaleItem
 from agentmem.scope import Scope
 from agentmem.staleness import stale_reads, stale_scans, stale_write
-from agentmem.values import load
 
 __all__ = ["EngineWorld", "Judged", "accepted_places", "judge_now", "rebase_scan"]
 
@@ -43,6 +42,18 @@ class EngineWorld:
     ) -> Iterable[Place]:
         """See `World.changed_since`; keys that changed after this revision do no harm."""
         return self._engine.changed_since(revision, within, expired)
+
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> Iterable[Place]:
+        """See `World.embedded_since`."""
+        return self._engine.embedded_since(revision, within, set_id)
+
+    def vector(self, set_id: int, entry_id: int) -> bytes | None:
+        """See `World.vector`."""
+        return self._engine.vectors(set_id, [entry_id]).get(entry_id)
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """See `World.text_scores`."""
+        return self._engine.text_scores(words, texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ def rebase_scan(scan: Scan, places: Iterable[Place], world: EngineWorld) -> None
     moved = {place for place in places if scan.covers(place)}
     for place in moved:
         row = world.head(place)
-        version = scan.version_of(row, world.now, load)
+        version = scan.version_of(row, world)
         if version:
             scan.found[place] = version
         else:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.engines.base import Change, ConflictRow, EntryRow, KnownOperation, Place, Range
 from agentmem.filters import Filter
 from agentmem.merge.registry import Match
 from agentmem.scope import Scope
+from agentmem.search.embedders import Embedder
+from agentmem.values import load
+
+if TYPE_CHECKING:
+    from agentmem.staleness import World
 
 __all__ = [
     "BLIND",
     "SNAPSHOT",
+    "UNKNOWN",
     "Merged",
     "PendingMerge",
     "Receipt",
@@ -33,6 +39,9 @@ SNAPSHOT: Final = -1
 
 BLIND: Final = -2
 """Base of a write: none; it replaces whatever is there."""
+
+UNKNOWN: Final = "\x00"
+"""What search sees of a value has yet to be looked for; no text holds a NUL."""
 
 
 @dataclass(slots=True)
@@ -69,6 +78,9 @@ class Write:
         steps: atomic operations, (code, operand) in order; empty for a put and a delete.
         merged: what a hook made of it.
         refused: why a hook could not merge it.
+        words: what search sees of the value; None: nothing.
+        vector: as stored, given by the caller; None: the embedder makes it from the words.
+        deferred: it is embedded after the commit, not before.
     """
 
     operation: int
@@ -83,6 +95,9 @@ class Write:
     steps: list[tuple[int, Any]] = field(default_factory=list)
     merged: Merged | None = None
     refused: str | None = None
+    words: str | None = UNKNOWN
+    vector: bytes | None = None
+    deferred: bool = False
 
 
 @dataclass(slots=True)
@@ -127,9 +142,14 @@ class Scan:
             and (self.allowed is None or self.allowed(place))
         )
 
-    def version_of(self, row: EntryRow | None, instant: int, load: Callable[[str], Any]) -> int:
+    @property
+    def set_id(self) -> int | None:
+        """The vectors that it has looked at; None: none."""
+        return None
+
+    def version_of(self, row: EntryRow | None, world: World) -> int:
         """The version with which the row would be found; 0 if it would not."""
-        if row is None or not row.visible_at(instant):
+        if row is None or not row.visible_at(world.now):
             return 0
         if self.filter is not None and not self.filter.matches(load(row.value or "null")):
             return 0
@@ -210,6 +230,11 @@ class Request:
         result: JSON text that the function returned.
         accepted: JSON text of what a repair judged to be still right.
         change: to a table beside the log, in the same database transaction.
+        embedder: what makes vectors of the words that it writes; None: nothing does.
+        vectors: those that it has made so far, by the words.
+        embeddings: how often it was asked for more.
+        late: (entry id, namespace, vector) to add to entries that were committed without.
+        settled: ids of entries that need not be embedded any more.
         earlier: records of conflicts that earlier attempts of the same call met.
         attempt: 16 random bytes that the commit row carries; empty until it is judged.
     """
@@ -235,16 +260,31 @@ class Request:
     accepted: str | None = None
     change: Change | None = None
     earlier: list[ConflictRow] = field(default_factory=list)
+    embedder: Embedder | None = None
+    vectors: dict[str, bytes] = field(default_factory=dict)
+    embeddings: int = 0
+    late: list[tuple[int, str, bytes]] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
     attempt: bytes = b""
     # The verdict: at most one of these is set.
     receipt: Receipt | None = None
     error: BaseException | None = None
     stale: list[StaleItem] | None = None
     merges: list[PendingMerge] | None = None
+    texts: list[str] | None = None  # to be embedded first
 
     def reset(self) -> None:
         """Forgets a verdict, so that the request can be judged again."""
-        self.receipt = self.error = self.stale = self.merges = None
+        self.receipt = self.error = self.stale = self.merges = self.texts = None
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether it may write vectors."""
+        return (
+            self.embedder is not None
+            or bool(self.late)
+            or any(write.vector is not None for write in self.writes.values())
+        )
 
     @property
     def size(self) -> int:

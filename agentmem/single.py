@@ -112,6 +112,45 @@ class Single:
         rows = self._rows(request, self._core.run(request))
         return entry_of(rows[0], self._scope) if rows else None
 
+    def add_similar(
+        self, value: object, namespace: object, similar: float, arguments: dict[str, Any]
+    ) -> Entry[Any]:
+        """Commits a write under a generated key, unless something like it is there.
+
+        Args:
+            similar: from which cosine on it counts as the same.
+            arguments: of the write: text, vector, embed, ttl_s.
+        """
+        # Imported here: transactions are made of what this module is for.
+        from agentmem.transact import transact
+        from agentmem.transaction import Transaction
+
+        def add(tx: Transaction) -> list[Any]:
+            place, version = tx.add_similar(value, namespace, similar, **arguments)
+            return [*place, version]
+
+        given = arguments["vector"]
+        asked = [value, None if given is None else [float(each) for each in given]]
+        namespace_text, key, version = transact(
+            self._core,
+            self._scope,
+            add,
+            attempts=_UPDATE_ATTEMPTS,
+            deadline_s=None,
+            repair=None,
+            merge=False,
+            isolation="serializable",
+            agent=self._agent,
+            op_id=self._op_id,
+            note=self._note,
+            metadata=load(self._metadata) if self._metadata is not None else None,
+            fingerprint=["add", similar, asked] if self._mismatch == "error" else None,
+        )
+        row = self._core.engine.entry_version((namespace_text, key), version)
+        if row is None:
+            raise missing(self._scope, (namespace_text, key))
+        return entry_of(row, self._scope)
+
     def _prepare(self, place: Place, write: Write) -> None:
         core = self._core
         # The creation of a key by add() and put() is what "append" allows, and no more.

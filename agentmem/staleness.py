@@ -19,12 +19,11 @@ Write skew, which looking at the written keys alone would let through::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from agentmem.engines.base import EntryRow, Place, Range
 from agentmem.request import BLIND, SNAPSHOT, Request, Scan, StaleItem, Write
-from agentmem.values import load
 
 __all__ = ["World", "stale_reads", "stale_scans", "stale_write", "visible_version"]
 
@@ -53,6 +52,16 @@ class World(Protocol):
         """At least the keys in the range that have an entry above the revision, or one that
         expires after the first and not after the second instant."""
 
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> Iterable[Place]:
+        """At least the keys in the range that got a vector above the revision, after their
+        entry."""
+
+    def vector(self, set_id: int, entry_id: int) -> bytes | None:
+        """The vector of an entry, as stored."""
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """What texts score for the words of a query; 0 for one that holds none."""
+
 
 def visible_version(row: EntryRow | None, instant: int) -> int:
     """The version that a view sees, 0 if it sees none."""
@@ -79,7 +88,7 @@ def stale_scans(request: Request, world: World) -> list[StaleItem]:
                 continue
             head = world.head(place)
             seen = scan.found.get(place, 0)
-            version = scan.version_of(head, world.now, load)
+            version = scan.version_of(head, world)
             changed = bool(version) != bool(seen) if scan.presence else version != seen
             if changed:
                 present = visible_version(head, world.now)
@@ -90,6 +99,9 @@ def stale_scans(request: Request, world: World) -> list[StaleItem]:
 def _candidates(request: Request, scan: Scan, world: World) -> list[Place]:
     expired = (request.base_instant, world.now)
     changed = world.changed_since(request.base_revision, scan.within, expired)
+    if scan.set_id is not None:
+        late = world.embedded_since(request.base_revision, scan.within, scan.set_id)
+        changed = {*changed, *late}
     return [place for place in changed if scan.covers(place)]
 
 

@@ -17,10 +17,12 @@ from agentmem.history.audit import Audit
 from agentmem.history.log import history_of, log_of
 from agentmem.limits import Limits
 from agentmem.merge.registry import Hook
-from agentmem.model import Commit, Entry
+from agentmem.model import Commit, Entry, Hit
 from agentmem.namespaces import Pattern
 from agentmem.records import entry_of
 from agentmem.scope import root_scope
+from agentmem.search.embedders import resolve
+from agentmem.search.query import SearchQuery
 from agentmem.snapshot import Snapshot, on_replica, resolve_at
 from agentmem.stored import pattern_text, strategy_text
 from agentmem.transact import transact
@@ -68,6 +70,9 @@ class Store(WritingView):
 
     def _namespaces(self, query: Query) -> Any:
         return self._now()._namespaces(query)
+
+    def _search(self, query: SearchQuery) -> List[Hit]:
+        return self._now()._search(query)
 
     @property
     def revision(self) -> int:
@@ -356,11 +361,14 @@ def open_store(
     limits: Limits,
     clock: Clock | None,
     replica: str | None,
+    embedder: object,
+    index: str,
 ) -> Store:
     """See `agentmem.open`."""
     from agentmem.engines import open_engine, open_replica
 
     scope = root_scope(limits, agent)
+    made = resolve(embedder)
     other = open_replica(target, replica, limits.lock_timeout_ms)
     engine = open_engine(target, durability, as_microsecond_clock(clock), limits.lock_timeout_ms)
-    return Store(Core(engine, limits, blind_writes, other), scope)
+    return Store(Core(engine, limits, blind_writes, other, embedder=made, index=index), scope)

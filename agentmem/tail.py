@@ -6,10 +6,20 @@ import os
 from typing import Final
 
 from agentmem.chain import commit_hash, entry_digest
-from agentmem.engines.base import EntryRow, NewCommit, NewEntry, Place, Position
-from agentmem.request import Request
+from agentmem.engines.base import (
+    EntryRow,
+    NewCommit,
+    NewEntry,
+    NewVector,
+    Place,
+    Position,
+    vector_id,
+)
+from agentmem.request import UNKNOWN, Request
+from agentmem.search.vectors import checksum
+from agentmem.search.words import found_by
 
-__all__ = ["Outcome", "Tail"]
+__all__ = ["Outcome", "Tail", "index_texts", "new_vector"]
 
 _RANDOM_BYTES: Final = 16  # of an attempt, and of each salt
 
@@ -25,9 +35,23 @@ class Outcome:
         merged: the strategy or hook that merged it, or None.
         ttl_us: time to live.
         expires_at: if given, in place of one that follows from `ttl_us`.
+        words: what search sees of it; `UNKNOWN` until somebody has looked.
+        vector: (set id, vector as stored); None: it has none, or not yet.
+        pending: it has yet to be embedded.
     """
 
-    __slots__ = ("base", "expires_at", "merged", "operation", "text", "ttl_us", "value")
+    __slots__ = (
+        "base",
+        "expires_at",
+        "merged",
+        "operation",
+        "pending",
+        "text",
+        "ttl_us",
+        "value",
+        "vector",
+        "words",
+    )
 
     def __init__(
         self,
@@ -46,6 +70,47 @@ class Outcome:
         self.merged = merged
         self.ttl_us = ttl_us
         self.expires_at = expires_at
+        self.words: str | None = UNKNOWN
+        self.vector: tuple[int, bytes] | None = None
+        self.pending = False
+
+    def look(self) -> str | None:
+        """What search sees of it."""
+        if self.words == UNKNOWN:
+            self.words = found_by(self.value, self.text)
+        return self.words
+
+
+def new_vector(set_id: int, entry_id: int, late: int | None, vector: bytes) -> NewVector:
+    """The row of a vector."""
+    id = vector_id(set_id, entry_id)
+    return NewVector(id, late, vector, checksum(id, vector))
+
+
+def index_texts(rows: NewCommit, heads: dict[Place, EntryRow | None]) -> None:
+    """What search has to know of entries that come from another log.
+
+    Args:
+        heads: the newest entry of each place before them.
+    """
+    rows.texts, rows.gone = {}, []
+    now: dict[Place, tuple[int, str] | None] = {
+        place: _found(row) for place, row in heads.items() if row is not None
+    }
+    for entry in rows.entries:
+        place = (entry.namespace, entry.key)
+        before = now.get(place)
+        if before is not None and rows.texts.pop(before[0], None) is None:
+            rows.gone.append(before)
+        now[place] = _found(entry)
+        words = now[place]
+        if words is not None:
+            rows.texts[entry.id] = words[1]
+
+
+def _found(row: EntryRow | NewEntry) -> tuple[int, str] | None:
+    words = found_by(row.value, row.text)
+    return (row.id, words) if words is not None else None
 
 
 class Tail:
@@ -121,11 +186,32 @@ class Tail:
                 ttl_us, expires_at, created_at, salt, digest,
             )
         )  # fmt: skip
+        self._index(entry_id, outcome, head)
         row = EntryRow(
             entry_id, namespace, key, version, revision, operation, base, merged, value, text,
             created_at, expires_at, request.agent, request.op_id, now,
         )  # fmt: skip
         return row, digest
+
+    def _index(self, entry_id: int, outcome: Outcome, head: EntryRow | None) -> None:
+        """What search has to know of a new entry."""
+        rows = self.rows
+        if head is not None and not head.deleted:
+            before = found_by(head.value, head.text)
+            # An entry of this batch is not in the index yet.
+            if before is not None and rows.texts.pop(head.id, None) is None:
+                rows.gone.append((head.id, before))
+        words = outcome.look()
+        if words is not None:
+            rows.texts[entry_id] = words
+        if outcome.vector is not None:
+            self.add_vector(outcome.vector[0], entry_id, None, outcome.vector[1])
+        elif outcome.pending:
+            rows.pending.append(entry_id)
+
+    def add_vector(self, set_id: int, entry_id: int, late: int | None, vector: bytes) -> None:
+        """Adds the vector of an entry, with it or, at revision ``late``, after it."""
+        self.rows.vectors.append(new_vector(set_id, entry_id, late, vector))
 
     def _commit(self, request: Request, first_entry_id: int, changes: int, digests: bytes) -> None:
         revision = self.revision

@@ -223,6 +223,7 @@ class Transaction(BufferedView):
             merge=self._merge,
             result=result,
             accepted=accepted,
+            vectors=dict(self._vectors),
             earlier=earlier,
         )
 

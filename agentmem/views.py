@@ -11,10 +11,11 @@ from agentmem.core import Core
 from agentmem.engines.base import EntryRow, Place, Range
 from agentmem.errors import InvalidValueError
 from agentmem.filters import Filter
-from agentmem.model import Entry
+from agentmem.model import Entry, Hit
 from agentmem.namespaces import Labels, check_key, encode, parse_namespace
 from agentmem.records import entry_of
 from agentmem.scope import Scope, missing
+from agentmem.search.query import SearchQuery
 
 if TYPE_CHECKING:
     from agentmem.collection import Collection
@@ -45,6 +46,10 @@ class View(ABC):
     @abstractmethod
     def _scan(self, query: Query) -> List[Entry[Any]]:
         """The entries that a query finds, in order of (namespace, key)."""
+
+    @abstractmethod
+    def _search(self, query: SearchQuery) -> List[Hit]:
+        """The entries that a search finds, best first."""
 
     def _count(self, query: Query) -> int:
         """How many entries a query finds."""
@@ -166,6 +171,46 @@ class View(ABC):
         query = Query.parse(self._scope, under, None, None, None, None, track=track, presence=True)
         return sorted({labels[:depth] for labels in self._namespaces(query)})
 
+    def search(
+        self,
+        query: object,
+        *,
+        namespace: object = None,
+        k: int = 10,
+        offset: int = 0,
+        mode: str = "hybrid",
+        where: object = None,
+        half_life_s: float | None = None,
+        track: bool = True,
+    ) -> List[Hit]:
+        """The entries that fit a query best, best first, as of the view's revision.
+
+        Exact: what is found is what a look at every entry that the view sees would find, in the
+        same order; ties go by (namespace, key). Words rank by today's statistics of words.
+
+        Args:
+            query: a text, or a vector of as many numbers as those of the namespace have.
+            namespace: None is the view's root; with all namespaces below it.
+            k, offset: how many, after how many.
+            mode: ``"text"`` looks for words (any of them, by their stems), ``"vector"`` for
+                meaning, ``"hybrid"`` for both; without an embedder that is words alone.
+            where: only values that match; see ``docs/filters.md``.
+            half_life_s: a score counts half for an entry that is so old, and so on.
+            track: in a transaction, False leaves the search unchecked at commit.
+
+        Raises:
+            EmbedderError: the embedder failed, or is not that of the namespace; the vector has
+                another dimension.
+            InvalidValueError, LimitExceededError: an argument is not allowed.
+            AccessDeniedError: the view grants read access to nothing in the namespace.
+        """
+        return self._search(
+            SearchQuery.parse(
+                self._scope.labels(namespace), query, k, offset, mode, where, half_life_s,
+                self._core.limits, track=track,
+            )
+        )  # fmt: skip
+
     def collection(self, model: type[M], namespace: object) -> Collection[M]:
         """The entries of a namespace as instances of a pydantic model; see `Collection`."""
         from agentmem.collection import Collection
@@ -274,6 +319,11 @@ class PinnedView(View):
                 if len(found) == query.limit:
                     break
         return found
+
+    def _search(self, query: SearchQuery) -> List[Hit]:
+        self._core.check_open()
+        found = self._core.searcher.search(self._scope, query, (self._revision, self._instant))
+        return found.answer.hits(query, self._scope)
 
     def _count(self, query: Query) -> int:
         if query.filter is not None:

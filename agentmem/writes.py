@@ -18,6 +18,7 @@ from agentmem.limits import Limits
 from agentmem.operations import ADD_TO_SET, APPEND, DELETE, INCREMENT, PATCH, PUT
 from agentmem.request import BLIND, Touch, Write
 from agentmem.scope import Scope
+from agentmem.search.vectors import pack
 from agentmem.values import (
     canonical,
     check_label_text,
@@ -38,6 +39,7 @@ __all__ = [
     "pairs",
     "payload_of",
     "put",
+    "similarity",
     "touch",
     "ttl_microseconds",
     "warn_slash",
@@ -45,6 +47,7 @@ __all__ = [
 
 _MAX_TTL_S: Final = 100 * 366 * 24 * 3_600
 _FINGERPRINT_BYTES: Final = 16
+_EMBEDS: Final = ("now", "deferred")
 
 
 def put(
@@ -55,10 +58,32 @@ def put(
     text: str | bool | None,
     ttl_s: float | None,
     limits: Limits,
+    vector: object = None,
+    embed: str = "now",
 ) -> Write:
-    """A put, checked."""
+    """A put, checked.
+
+    Raises:
+        EmbedderError: the vector is no list of finite numbers.
+        InvalidValueError, LimitExceededError: another argument is not allowed.
+    """
+    if embed not in _EMBEDS:
+        raise InvalidValueError(f"embed is 'now' or 'deferred', not {embed!r}")
     encoded = dump(value, limits)
-    return Write(PUT, encoded, _stored_text(text, limits), ttl_microseconds(ttl_s), base, merge)
+    write = Write(PUT, encoded, _stored_text(text, limits), ttl_microseconds(ttl_s), base, merge)
+    write.deferred = embed == "deferred"
+    if vector is not None:
+        write.vector = pack(vector, "the vector")
+    return write
+
+
+def similarity(similar: object) -> float:
+    """The argument ``similar`` of ``add``, checked."""
+    if isinstance(similar, bool) or not isinstance(similar, (int, float)):
+        raise TypeError(f"similar is a cosine such as 0.95, not {type(similar).__name__}")
+    if not 0 < similar <= 1:
+        raise InvalidValueError(f"similar is {similar}; it lies above 0 and is at most 1")
+    return float(similar)
 
 
 def deletion(base: int, *, merge: bool) -> Write:
@@ -163,7 +188,8 @@ def fingerprint(operation: str, places: Iterable[Place], payload: list[Any]) -> 
 
 def payload_of(write: Write) -> list[Any]:
     """The part of a write that belongs to its fingerprint."""
-    return [write.value, write.text, write.ttl_us, [list(step) for step in write.steps]]
+    payload = [write.value, write.text, write.ttl_us, [list(step) for step in write.steps]]
+    return payload if write.vector is None else [*payload, write.vector.hex()]
 
 
 def warn_slash(core: Core, place: Place) -> None:

@@ -36,6 +36,8 @@ class WritingView(View):
         merge: bool = True,
         overwrite: bool = False,
         text: str | bool | None = None,
+        vector: object = None,
+        embed: str = "now",
         ttl_s: float | None = None,
         **commit: Unpack[CommitOptions],
     ) -> Entry[Any]:
@@ -52,19 +54,25 @@ class WritingView(View):
                 is a strict compare-and-set.
             overwrite: replace whatever is there, without a warning.
             text: what search sees; None: the strings in the value; False: nothing.
+            vector: what search compares; None: the embedder of the store, if it has one, makes
+                it from the text, before the commit takes its lock.
+            embed: ``"deferred"`` commits at once, and leaves the vector to the indexer: the entry
+                is found by its words before, by its meaning then.
             ttl_s: seconds from the commit on after which the key is absent; None: never.
             commit: who and why; see `CommitOptions`.
 
         Raises:
             ConflictError: the key is not at `expected_version`, and nothing could merge.
             InvalidValueError, LimitExceededError: an argument is not allowed.
+            EmbedderError: the embedder failed, or the vector does not belong in the namespace.
             OperationMismatchError: the op_id was used for another request.
             IndeterminateCommitError: the storage or the connection failed during COMMIT.
         """
         base = writes.base_of(expected_version, overwrite=overwrite, otherwise=BLIND)
         write = writes.put(
-            value, base=base, merge=merge, text=text, ttl_s=ttl_s, limits=self._core.limits
-        )
+            value, base=base, merge=merge, text=text, ttl_s=ttl_s, limits=self._core.limits,
+            vector=vector, embed=embed,
+        )  # fmt: skip
         write.warn = not overwrite
         place = self._writable(namespace, key, "append")
         single = self._single(commit)
@@ -76,6 +84,7 @@ class WritingView(View):
         *,
         namespace: object = None,
         overwrite: bool = False,
+        embed: str = "now",
         ttl_s: float | None = None,
         **commit: Unpack[CommitOptions],
     ) -> List[Entry[Any]]:
@@ -86,8 +95,9 @@ class WritingView(View):
         found: dict[Place, Write] = {}
         for key, value in writes.pairs(items):
             write = writes.put(
-                value, base=BLIND, merge=False, text=None, ttl_s=ttl_s, limits=self._core.limits
-            )
+                value, base=BLIND, merge=False, text=None, ttl_s=ttl_s, limits=self._core.limits,
+                embed=embed,
+            )  # fmt: skip
             write.warn = not overwrite
             found[self._writable(namespace, key, "append")] = write
         if not found:
@@ -99,14 +109,32 @@ class WritingView(View):
         value: object,
         *,
         namespace: object = None,
+        similar: float | None = None,
         text: str | bool | None = None,
+        vector: object = None,
+        embed: str = "now",
         ttl_s: float | None = None,
         **commit: Unpack[CommitOptions],
     ) -> Entry[Any]:
-        """Puts a value under a new key; keys sort in the order in which they were made."""
+        """Puts a value under a new key; keys sort in the order in which they were made.
+
+        Args:
+            similar: a cosine such as 0.95: if the namespace, or one below it, has an entry whose
+                vector is at least so near, that is returned, and nothing is written. Decided
+                atomically: of many agents that add the same at once, one does.
+            text, vector, embed, ttl_s: as `put`.
+
+        Raises:
+            EmbedderError: as `put`; with `similar` also if there is neither vector nor embedder.
+        """
+        if similar is not None:
+            arguments = {"text": text, "vector": vector, "embed": embed, "ttl_s": ttl_s}
+            least = writes.similarity(similar)
+            return self._single(commit).add_similar(value, namespace, least, arguments)
         write = writes.put(
-            value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits
-        )
+            value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits,
+            vector=vector, embed=embed,
+        )  # fmt: skip
         place = self._writable(namespace, writes.new_key(), "append")
         single = self._single(commit)
         return self._written(place, single.add(place, write))

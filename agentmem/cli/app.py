@@ -7,7 +7,15 @@ from typing import Annotated, Final
 import typer
 
 from agentmem import __version__
-from agentmem.cli import demo_command, entries, merging, moving, store_commands, versions
+from agentmem.cli import (
+    demo_command,
+    entries,
+    merging,
+    moving,
+    searching,
+    store_commands,
+    versions,
+)
 from agentmem.cli.call import Shared
 from agentmem.cli.failures import Commands, exit_codes
 from agentmem.cli.options import JsonOption, NamespaceOption, TimeoutOption
@@ -73,6 +81,7 @@ def shared(
 
 store_commands.register_init(app)
 entries.register(app)
+searching.register(app)
 versions.register(app)
 merging.register(app)
 store_commands.register(app)

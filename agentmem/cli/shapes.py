@@ -9,7 +9,7 @@ from agentmem.engines.base import Migrations
 from agentmem.history.copy import CopyReport
 from agentmem.history.diff import Difference
 from agentmem.history.verify import Report
-from agentmem.model import Commit, ConflictRecord, Entry, Tag
+from agentmem.model import Commit, ConflictRecord, Entry, Hit, Tag
 
 __all__ = [
     "commit_document",
@@ -17,6 +17,7 @@ __all__ = [
     "copy_document",
     "difference_document",
     "entry_document",
+    "hit_document",
     "migrations_document",
     "report_document",
     "tag_document",
@@ -41,6 +42,17 @@ def entry_document(entry: Entry[Any]) -> dict[str, Any]:
         "created_at": _time(entry.created_at),
         "committed_at": _time(entry.committed_at),
         "expires_at": _time(entry.expires_at),
+    }
+
+
+def hit_document(hit: Hit) -> dict[str, Any]:
+    """One entry that a search found."""
+    return {
+        "entry": entry_document(hit.entry),
+        "score": hit.score,
+        "text_rank": hit.text_rank,
+        "vector_rank": hit.vector_rank,
+        "distance": hit.distance,
     }
 
 

@@ -19,7 +19,7 @@ class Protected:
     """The store, and what became of the work in it; see `agentmem.demo.run.Memory`."""
 
     def __init__(self, path: str) -> None:
-        self.store = agentmem.open(path)
+        self.store = agentmem.open(path, embedder=None)
 
     @classmethod
     def create(cls, path: str, seed: int) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from agentmem.errors import CompactedError
 
@@ -27,21 +27,28 @@ __all__ = [
     "ConflictRow",
     "Engine",
     "EntryRow",
+    "GenerationRow",
     "KnownOperation",
     "Migrations",
     "NewCommit",
     "NewEntry",
+    "NewVector",
     "Place",
     "Point",
     "Position",
     "Range",
     "ReadRow",
+    "Spaces",
     "Start",
     "StrategyRow",
     "TagRow",
+    "TextHit",
     "TryAgainError",
+    "VectorRow",
+    "VectorSet",
     "WriteSession",
     "check_floor",
+    "vector_id",
 ]
 
 Place = tuple[str, str]
@@ -161,16 +168,85 @@ class ConflictRow(NamedTuple):
     note: str | None
 
 
+class VectorSet(NamedTuple):
+    """One row of ``vector_sets``: vectors that can be compared with each other.
+
+    ``embedder`` is the identity of what made them, empty if their writers did.
+    """
+
+    id: int
+    embedder: str
+    dimension: int
+
+
+class Spaces(NamedTuple):
+    """Which vectors the top-level namespaces have.
+
+    ``sets`` are all there are, by id; ``of`` has the set's id of each namespace (encoded, one
+    label; ``""`` for the root's own keys) that has vectors.
+    """
+
+    sets: dict[int, VectorSet]
+    of: dict[str, int]
+
+
 class Start(NamedTuple):
     """What a write session finds when it begins.
 
     ``heads`` are the newest entries of the places asked for, tombstones included; None for those
     never written. ``operations`` are those (scope, op_id) asked for that were used before.
+    ``spaces`` is None unless asked for.
     """
 
     position: Position
     heads: dict[Place, EntryRow | None]
     operations: dict[tuple[str, str], KnownOperation]
+    spaces: Spaces | None = None
+
+
+class TextHit(NamedTuple):
+    """A current entry that holds a word of a query.
+
+    ``score`` rises with the match; what it is, its engine says. ``revision`` is the entry's.
+    """
+
+    entry_id: int
+    namespace: str
+    key: str
+    revision: int
+    score: float
+
+
+class VectorRow(NamedTuple):
+    """A vector, and the revisions at which it is that of its key.
+
+    ``revision`` is its entry's; ``since``: the revision from which on it is there; ``until``: the
+    revision at which another entry replaced its entry, None if none has. ``vector`` is None if
+    there is nothing to load: the entry has none, or was replaced before anybody could ask for it.
+    ``previous`` is the entry that its entry replaced, where that was asked for.
+    """
+
+    entry_id: int
+    namespace: str
+    revision: int
+    since: int
+    until: int | None
+    vector: bytes | None
+    previous: int | None = None
+
+
+class GenerationRow(NamedTuple):
+    """One row of ``generations``: a published index of a set, and its watermark."""
+
+    set_id: int
+    name: str
+    manifest: str
+    revision: int
+    hash: bytes
+    last_entry_id: int
+    live: int
+    dead: int
+    built_at: int
 
 
 class StrategyRow(NamedTuple):
@@ -249,8 +325,10 @@ class Change:
 
     Attributes:
         name: one of ``set_strategy``, ``unset_strategy``, ``set_tag``, ``unset_tag``,
-            ``resolve_conflict``, ``fence``; in a copy also ``raise_floor`` and ``copy_conflict``
-            (writes a record under its own id, or how it ended into the one that is there).
+            ``resolve_conflict``, ``fence``, ``move_space`` (a namespace gets another set of
+            vectors), ``drop_vectors`` (some of a set that nobody has any more), ``publish`` and
+            ``unpublish`` (an index); in a copy also ``raise_floor`` and ``copy_conflict`` (writes
+            a record under its own id, or how it ended into the one that is there).
         values: what the change of that name needs, by name.
         count: the rows that it touched, set by the session.
     """
@@ -260,9 +338,36 @@ class Change:
     count: int = 0
 
 
+class NewVector(NamedTuple):
+    """One vector as it is appended; ``id`` as `vector_id`, ``late`` as in ``vectors``."""
+
+    id: int
+    late: int | None
+    vector: bytes
+    checksum: bytes
+
+
+VECTOR_SET_SHIFT: Final = 40
+
+
+def vector_id(set_id: int, entry_id: int) -> int:
+    """The id of a vector: the vectors of a set lie together, in order of their entries."""
+    return (set_id << VECTOR_SET_SHIFT) | entry_id
+
+
 @dataclass(slots=True)
 class NewCommit:
-    """All rows that a batch appends, in order of their revisions."""
+    """All rows that a batch appends, in order of their revisions.
+
+    Attributes:
+        commits, results, entries, touches, reads, conflicts, changes: of the log, and beside it.
+        texts: what of the new entries is found by words, by their ids.
+        gone: (id, text) of the entries that these replace, as ``texts`` once had them.
+        sets, spaces: new rows of ``vector_sets`` and ``vector_spaces``.
+        vectors: new vectors; one that is there already stays.
+        pending: entries that have yet to be embedded.
+        settled: those that need not be embedded any more.
+    """
 
     commits: list[tuple[Any, ...]] = field(default_factory=list)
     results: list[tuple[int, bytes | None, str | None]] = field(default_factory=list)
@@ -271,6 +376,13 @@ class NewCommit:
     reads: list[ReadRow] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    gone: list[tuple[int, str]] = field(default_factory=list)
+    sets: list[VectorSet] = field(default_factory=list)
+    spaces: list[tuple[str, int]] = field(default_factory=list)
+    vectors: list[NewVector] = field(default_factory=list)
+    pending: list[int] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.commits or self.touches or self.conflicts or self.changes)
@@ -288,7 +400,12 @@ class WriteSession(Protocol):
     """
 
     def enter(
-        self, timeout_ms: int, places: Sequence[Place], operations: Sequence[tuple[str, str]]
+        self,
+        timeout_ms: int,
+        places: Sequence[Place],
+        operations: Sequence[tuple[str, str]],
+        *,
+        spaces: bool = False,
     ) -> Start:
         """Takes the lock, in the order in which processes ask for it, and begins.
 
@@ -296,6 +413,7 @@ class WriteSession(Protocol):
             timeout_ms: the longest to wait for the lock.
             places: whose heads are wanted.
             operations: the (scope, op_id) pairs that may have been used before.
+            spaces: whether the spaces are wanted.
 
         Raises:
             StoreBusyError: the lock was not to be had within ``timeout_ms``.
@@ -324,6 +442,18 @@ class WriteSession(Protocol):
 
     def floor(self) -> int:
         """The compaction floor: the lowest revision that can be read."""
+
+    def spaces(self) -> Spaces:
+        """Which vectors the top-level namespaces have."""
+
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        """As `Engine.vectors`."""
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """As `Engine.text_scores`."""
+
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
+        """As `Engine.embedded_since`."""
 
     def append(self, rows: NewCommit) -> None:
         """Writes the rows. Nothing is visible to others before ``commit``.
@@ -480,6 +610,90 @@ class Engine(Protocol):
 
     def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
         """(id, expires_at) of entries with ``after`` < id <= ``upto`` that expire, by id."""
+
+    # Search.
+
+    def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
+        """The entries with these ids, in any order, without the compacted ones.
+
+        ``revision`` is that of the view that asks: the floor is checked against it.
+        """
+
+    def text_hits(
+        self, words: Sequence[str], within: Range, revision: int, limit: int
+    ) -> list[TextHit]:
+        """The current entries at or below the revision that hold a word, best first.
+
+        Args:
+            words: as `agentmem.search.words.query_words` makes them; at least one.
+            within: a namespace with all below it; its other bounds are not looked at.
+            limit: at most so many.
+        """
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """What these texts would score among today's; 0 for one that holds no word."""
+
+    def spaces(self) -> Spaces:
+        """Which vectors the top-level namespaces have."""
+
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        """The vectors of these entries; those that have none are left out."""
+
+    def vector_revisions(self, set_id: int, entries: Sequence[int]) -> dict[int, int]:
+        """The revisions that added vectors to these entries later than with them."""
+
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
+        """The keys in the range whose newest entry got its vector late, above the revision."""
+
+    def vector_rows(
+        self, set_id: int, within: Range, after: int, upto: Position, limit: int
+    ) -> list[VectorRow]:
+        """The vectors of a set as of a revision, page by page, in order of their entries.
+
+        Args:
+            within: as `text_hits`.
+            after: only entries with a larger id.
+            upto: rows that were replaced by then have no vector, those that came later are
+                left out.
+            limit: at most so many.
+        """
+
+    def vector_changes(
+        self, set_id: int, within: Range, after: Position, upto: Position
+    ) -> list[VectorRow]:
+        """What changed between two revisions: each entry, with its vector if it has one.
+
+        Also the vectors that were added late. ``previous`` is set.
+        """
+
+    def count_vectors(self, set_id: int, within: Range, limit: int) -> int:
+        """How many current entries have a vector in the set; ``limit`` if there are more."""
+
+    def pending_vectors(self, after: int, limit: int) -> list[EntryRow]:
+        """Current entries with a larger id that have yet to be embedded, in order of ids."""
+
+    def unembedded(
+        self, set_id: int, label: str, after: int, limit: int, *, current: bool
+    ) -> list[EntryRow]:
+        """Entries without a vector in the set that may have a text, in order of their ids.
+
+        Args:
+            label: the top-level namespace, encoded; ``""`` is the root's own keys.
+            after: only entries with a larger id.
+            current: only the newest of each key; else all versions.
+        """
+
+    def text_ids(self) -> list[int]:
+        """The entries that the text index holds, for `verify`."""
+
+    def stored_vectors(self, after: int, limit: int) -> list[NewVector]:
+        """Vectors of all sets with a larger id, in order of their ids, for `verify`."""
+
+    def generation(self, set_id: int) -> GenerationRow | None:
+        """The published index of a set."""
+
+    def index_folder(self, set_id: int) -> str | None:
+        """Where indexes of a set are kept; None: this engine keeps none in folders."""
 
     def inspect(self) -> dict[str, Any]:
         """What the database itself finds: ``integrity`` (problems) and ``wrong_heads`` (number)."""

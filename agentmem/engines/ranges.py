@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from agentmem.namespaces import range_end
 
-__all__ = ["namespace_bounds", "prefix_end"]
+__all__ = ["label_bounds", "namespace_bounds", "prefix_end"]
 
 
 def namespace_bounds(namespace: str) -> tuple[str, str | None]:
     """The range of an encoded namespace and all below it; None is no end."""
     return namespace, range_end(namespace)
+
+
+def label_bounds(label: str) -> tuple[str, str | None]:
+    """The range of a top-level namespace and all below it; of the root's own for ``""``."""
+    return namespace_bounds(label) if label else ("", "\x01")
 
 
 def prefix_end(prefix: str) -> str | None:

@@ -8,6 +8,8 @@ from typing import Any
 from agentmem.core import Core
 from agentmem.history.verify import Report, verify
 from agentmem.model import to_datetime
+from agentmem.search.embedders import resolve
+from agentmem.search.embedding import embed_pending, reindex
 
 __all__ = ["Admin"]
 
@@ -25,7 +27,11 @@ class Admin:
 
         ``engine``, ``location``, ``durability``, ``store_id``, ``revision``, ``committed_at``
         (ISO 8601, None for an empty store), ``floor``, ``commits``, ``entries``, ``keys`` (deleted
-        ones included), ``conflicts``, ``open_conflicts``, ``database_bytes``, ``wal_bytes``.
+        ones included), ``conflicts``, ``open_conflicts``, ``database_bytes``, ``wal_bytes``,
+        ``embedder`` (that of this process, or None), ``vectors`` (how many entries of the present
+        have one), ``pending_vectors`` (how many have yet to get one), ``index`` (``exact``, or
+        ``chroma`` if one is published), ``index_watermark`` (the revision that it holds, or
+        None), ``index_lag`` (entries that came after it).
         """
         self._core.check_open()
         engine = self._core.engine
@@ -37,7 +43,51 @@ class Admin:
             "revision": position.revision,
             "committed_at": committed_at,
             **engine.counts(),
+            **self._core.searcher.stats(),
         }
+
+    def reindex(
+        self,
+        embedder: object = None,
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> int:
+        """Embeds every version of every entry anew, beside the vectors that are there.
+
+        Searches and writers go on with the old vectors until all is done; then every namespace
+        changes over in one transaction, and this store uses the embedder from there on. Other
+        processes with the old embedder get an `EmbedderError` that says so. After an interruption
+        another run goes on with what is left.
+
+        Args:
+            embedder: as for `agentmem.open`; None is that of the store.
+            progress: called with what is being done, how many are done, and of how many (0 if
+                that is not known).
+
+        Returns: how many entries this run embedded.
+
+        Raises:
+            EmbedderError: there is none, or it failed; the old vectors are still in use.
+        """
+        self._core.check_open()
+        return reindex(self._core, resolve(embedder), progress)
+
+    def index(self, *, progress: Callable[[str, int, int], None] | None = None) -> int:
+        """Brings what is derived up to date: vectors that were deferred or missed, and indexes.
+
+        Args:
+            progress: as for `reindex`.
+
+        Returns: how many entries got a vector.
+
+        Raises:
+            EmbedderError: the embedder failed; what was done before stays.
+            MissingExtraError: the store was opened with ``index="chroma"`` without Chroma.
+        """
+        self._core.check_open()
+        done = embed_pending(self._core, progress, missing=True)
+        self._core.searcher.indexes.build(progress)
+        return done
 
     def verify(self, *, progress: Callable[[int, int], None] | None = None) -> Report:
         """Reads the whole log and proves that it is whole and that what is derived agrees.

@@ -26,6 +26,7 @@ from agentmem.engines.base import (
     NewCommit,
     NewEntry,
     Position,
+    Range,
     ReadRow,
     TryAgainError,
 )
@@ -37,6 +38,7 @@ from agentmem.errors import (
     StorageError,
 )
 from agentmem.history.verify import verify
+from agentmem.tail import index_texts, new_vector
 
 __all__ = ["CopyReport", "Progress", "copy_store"]
 
@@ -47,6 +49,7 @@ Progress = Callable[[str, int, int], None]
 _PAGE_COMMITS: Final = 256
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _PAGE_ROWS: Final = 500  # beside the log
+_MAX_PENDING: Final = 100_000
 _TRIES: Final = 5  # of a page whose transaction is given up, or whose connection is lost
 _LOCK_TIMEOUT_MS: Final = 5_000
 _FIELDS: Final = CommitRow._fields.index("hash") + 1  # those of the table ``commits``
@@ -126,6 +129,7 @@ class _Copy:
         self._lock_timeout_ms = lock_timeout_ms
         self.began = target.position()
         self.end = source.position()
+        self._spaces = source.spaces()
         self.at = (self.began.revision, self.began.hash)
 
     # Whether it can be done.
@@ -186,9 +190,20 @@ class _Copy:
             page.commits.append(commit[:_FIELDS])
             page.entries += entries
             page.reads += reads.get(commit.revision, ())
+            self._add_vectors(page, entries)
             if commit.fingerprint is not None or commit.result is not None:
                 page.results.append((commit.revision, commit.fingerprint, commit.result))
         yield page
+
+    def _add_vectors(self, page: NewCommit, entries: list[NewEntry]) -> None:
+        ids = [entry.id for entry in entries if entry.value is not None]
+        for set_id in self._spaces.sets:
+            stored = self._source.vectors(set_id, ids) if ids else {}
+            late = self._source.vector_revisions(set_id, list(stored)) if stored else {}
+            for entry_id, vector in stored.items():
+                # One that comes after the end belongs to a commit that another run will copy.
+                if late.get(entry_id, 0) <= self.end.revision:
+                    page.vectors.append(new_vector(set_id, entry_id, late.get(entry_id), vector))
 
     def _check_links(self, commits: list[CommitRow]) -> None:
         """Raises unless the commits follow the target's last one, and one another."""
@@ -213,6 +228,7 @@ class _Copy:
         """Brings what lies beside the log up to date, as far as it is of the copied commits."""
         self._copy_expiries()
         self._copy_conflicts()
+        self._copy_spaces()
         changes = [*self._strategy_changes(), *self._tag_changes()]
         if self._source.floor() > self._target.floor():
             changes.append(Change("raise_floor", {"floor": self._source.floor()}))
@@ -253,6 +269,28 @@ class _Copy:
                 changes = []
         if changes:
             self._write(NewCommit(changes=changes), self.at)
+
+    def _copy_spaces(self) -> None:
+        """Which vectors the namespaces have, and those that came after their entries."""
+        there, rows = self._target.spaces(), NewCommit()
+        rows.sets = [each for id, each in self._spaces.sets.items() if id not in there.sets]
+        for label, set_id in self._spaces.of.items():
+            if label not in there.of:
+                rows.spaces.append((label, set_id))
+            elif there.of[label] != set_id:
+                values = {"namespace": label, "set_id": set_id}
+                rows.changes.append(Change("move_space", values))
+        for set_id in self._spaces.sets:
+            changes = self._source.vector_changes(set_id, Range(""), self.began, self.end)
+            rows.vectors += [
+                new_vector(set_id, row.entry_id, row.since, row.vector)
+                for row in changes
+                if row.vector is not None and row.since > row.revision
+            ]
+        pending = self._source.pending_vectors(0, _MAX_PENDING)
+        rows.pending = [row.id for row in pending if row.id <= self.end.last_entry_id]
+        if rows.sets or rows.spaces or rows.changes or rows.vectors or rows.pending:
+            self._write(rows, self.at)
 
     def _conflicts_of_both(self) -> Iterator[tuple[ConflictRow | None, ConflictRow | None]]:
         """The source's and the target's record of each id that either has, by id."""
@@ -305,13 +343,15 @@ class _Copy:
         for _try in range(_TRIES):
             session = self._target.session()
             try:
-                start = session.enter(self._lock_timeout_ms, (), ())
+                places = list(dict.fromkeys((each.namespace, each.key) for each in rows.entries))
+                start = session.enter(self._lock_timeout_ms, places, ())
                 found = _end(start.position)
                 if may_be_done and found == after != self.at:
                     self.at = after
                     return
                 if found != self.at:
                     raise self._moved(start.position.revision)
+                index_texts(rows, start.heads)
                 session.append(rows)
                 session.commit()
             except (TryAgainError, CommitUnknownError) as error:

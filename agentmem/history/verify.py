@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of
-from agentmem.engines.base import CommitRow, Engine, NewEntry
+from agentmem.engines.base import VECTOR_SET_SHIFT, CommitRow, Engine, NewEntry
 from agentmem.model import display_key
 from agentmem.namespaces import decode
+from agentmem.search.vectors import checksum
+from agentmem.search.words import found_by
 
 __all__ = ["Report", "verify"]
 
@@ -71,6 +73,7 @@ def verify(engine: Engine, progress: Callable[[int, int], None] | None = None) -
         if len(page) < _PAGE:
             break
     report.revision = after
+    _check_search(engine, state, report)
     findings = engine.inspect()
     for problem in findings["integrity"]:
         report.add(f"database: {problem}")
@@ -87,6 +90,7 @@ class _State:
     next_entry_id: int = 1
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     operations: set[tuple[str, str]] = field(default_factory=set)
+    found: dict[tuple[str, str], int] = field(default_factory=dict)  # by words: the entry
 
 
 def _check_commit(
@@ -115,6 +119,26 @@ def _check_commit(
     report.commits += 1
 
 
+def _check_search(engine: Engine, state: _State, report: Report) -> None:
+    """Whether what search goes by is what the log says."""
+    end = engine.position()
+    if end.revision != report.revision:
+        return  # others have written meanwhile; what they wrote was not read
+    lost = set(state.found.values()) ^ set(engine.text_ids())
+    if lost and engine.position().revision == end.revision:
+        report.add(f"the text index differs from the log in {len(lost)} entries; run reindex")
+    after = 0
+    last = end.last_entry_id
+    while page := engine.stored_vectors(after, _PAGE):
+        for id, _late, vector, noted in page:
+            entry_id = id % (1 << VECTOR_SET_SHIFT)
+            if checksum(id, vector) != noted:
+                report.add(f"the vector of entry {entry_id} was changed")
+            elif not 1 <= entry_id <= last and engine.position().revision == end.revision:
+                report.add(f"a vector belongs to entry {entry_id}, which there is not")
+        after = page[-1].id
+
+
 def _check_entries(
     commit: CommitRow, entries: list[NewEntry], state: _State, report: Report
 ) -> None:
@@ -139,4 +163,8 @@ def _check_entries(
         if (entry.value is None) != (entry.operation == 2):
             report.add(f"{where}: the value is lost")
         state.versions[place] = entry.version
+        if found_by(entry.value, entry.text) is not None:
+            state.found[place] = entry.id
+        else:
+            state.found.pop(place, None)
         report.entries += 1

@@ -52,7 +52,7 @@ def run_counter(
 ) -> None:
     """Counts up to `increments` by that many workers together; raises what a worker raises."""
     shares = [len(range(worker, increments, workers)) for worker in range(workers)]
-    with agentmem.open(target, durability=durability) as store:
+    with agentmem.open(target, embedder=None, durability=durability) as store:
         if way == "merge":
             store.set_merge(_COUNTER, "counter")
         if kind == "threads":
@@ -83,7 +83,7 @@ def _count_in_process(
     times: int,
     durability: str,
 ) -> None:
-    with agentmem.open(target, durability=durability) as store:
+    with agentmem.open(target, embedder=None, durability=durability) as store:
         begin()
         for _time in range(times):
             count_up(store, way)
@@ -118,7 +118,7 @@ async def _in_tasks(jobs: Sequence[Callable[[], None]]) -> None:
 
 def check_counter(target: str, increments: int) -> list[str]:
     """What is wrong with a counter that was counted up to `increments`; read from the log."""
-    with agentmem.open(target) as store:
+    with agentmem.open(target, embedder=None) as store:
         problems = list(store.admin.verify().problems)
         history = store.history(_COUNTER)[::-1]
         if [entry.version for entry in history] != list(range(1, increments + 1)):

@@ -40,7 +40,7 @@ def interrupt_process(
             os.kill(children[0], number)
 
     Crew(_commit_main_and_threads, [(target, int(number), threads, commits)]).run(heard)
-    with agentmem.open(target) as store:
+    with agentmem.open(target, embedder=None) as store:
         for op_id in report.interrupted:
             store.increment(_KEY, op_id=op_id)
         entry = store.get(_KEY)
@@ -69,7 +69,7 @@ def _commit_main_and_threads(
             raise Interruption
 
     signal.signal(number, interrupt)
-    with agentmem.open(target, durability="relaxed") as store:
+    with agentmem.open(target, embedder=None, durability="relaxed") as store:
         report(("pid", str(os.getpid())))
         begin()
         shares = [range(thread, commits, threads) for thread in range(threads)]

@@ -248,7 +248,10 @@ def killed_server_cycles(
         target = server.store(f"killed-{first}")
         begun: list[str] = []
         refused: set[str] = set()
-        with agentmem.open(target) as store, agentmem.open(target) as witness:
+        with (
+            agentmem.open(target, embedder=None) as store,
+            agentmem.open(target, embedder=None) as witness,
+        ):
             for cycle in range(first, min(cycles, first + _CYCLES_A_STORE)):
                 moment = MOMENTS[cycle % len(MOMENTS)]
                 kill = (server.kill, server.stop)[cycle // len(MOMENTS) % 2]

@@ -100,7 +100,7 @@ def _write_until_killed(
                 end.send((name, number, result))
             number += 1
 
-    with agentmem.open(target, durability=durability, blind_writes="allow") as store:
+    with agentmem.open(target, embedder=None, durability=durability, blind_writes="allow") as store:
         for name in names[1:]:
             threading.Thread(target=write, args=(name,), daemon=True).start()
         write(names[0])
@@ -213,7 +213,7 @@ def _let_run_and_kill(writers: Sequence[_Writer], choice: random.Random) -> None
 
 def _check(target: str, writers: Sequence[_Writer], expected: _Expected) -> list[str]:
     problems = []
-    with agentmem.open(target, blind_writes="allow") as store:
+    with agentmem.open(target, embedder=None, blind_writes="allow") as store:
         problems += store.admin.verify().problems
         found = {commit.op_id for commit in store.log()}
         for writer in writers:

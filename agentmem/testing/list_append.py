@@ -162,7 +162,7 @@ def list_append(
         server: the target's, if it is to be killed.
     """
     run = _Run(target, work, server, step)
-    with agentmem.open(target, durability=work.durability) as store:
+    with agentmem.open(target, embedder=None, durability=work.durability) as store:
         run.crew.run(run.heard)
         entries = patiently(store.list)
         final = {entry.key: list(entry.value) for entry in entries if not entry.namespace}
@@ -183,7 +183,9 @@ def _work(
 ) -> None:
     name = f"writer-{worker}" if worker < work.processes else "watcher"
     # A worker that was killed may come back while the server is away.
-    store = patiently(lambda: agentmem.open(target, durability=work.durability, agent=name))
+    store = patiently(
+        lambda: agentmem.open(target, embedder=None, durability=work.durability, agent=name)
+    )
     with store:
         begin()
         if worker == work.processes:

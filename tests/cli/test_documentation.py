@@ -110,7 +110,7 @@ def test_every_name_in_json_is_described(
     described = set(re.findall(r"`(\w+)`", table))
     for command in (
         ("init",), ("get", "k"), ("log",), ("diff", "k", "0", "1"), ("tag", "u"), ("stats",),
-        ("verify",), ("count",),
+        ("verify",), ("count",), ("search", "x"), ("index",),
     ):  # fmt: skip
         assert _names(program.document(*command)) <= described, command
     for code in (shapes.conflict_document, shapes.commit_document):

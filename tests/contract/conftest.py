@@ -142,7 +142,7 @@ class StoreMaker:
             intact: False if the test damages it, so that it is not verified at the end.
             options: of `agentmem.open`; relaxed durability unless it says otherwise.
         """
-        options = {"durability": "relaxed", "clock": self._clock} | options
+        options = {"durability": "relaxed", "clock": self._clock, "embedder": None} | options
         store = agentmem.open(self.target(name), **options)
         self._opened.append((store, intact))
         return store

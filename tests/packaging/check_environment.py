@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("postgres", "text", "testing")
+EXTRAS = ("chroma", "local", "postgres", "text", "testing")
 GROUPS = ("dev",)
 
 

@@ -31,11 +31,11 @@ def stop_at(store: agentmem.Store, point: str) -> None:
         made: Any = make()
         original = getattr(made, point)
 
-        def stopped(*arguments: Any) -> Any:
-            answer = original(*arguments) if point == "append" else None
+        def stopped(*arguments: Any, **named: Any) -> Any:
+            answer = original(*arguments, **named) if point == "append" else None
             say(at=point)
             assert sys.stdin.readline() == "go\n"
-            return original(*arguments) if point == "enter" else answer
+            return original(*arguments, **named) if point == "enter" else answer
 
         setattr(made, point, stopped)
         return made

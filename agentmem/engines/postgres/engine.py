@@ -27,6 +27,7 @@ from agentmem.engines.postgres.failures import row_missing
 from agentmem.engines.postgres.lane import PostgresLane
 from agentmem.engines.postgres.migrate import migrate
 from agentmem.engines.postgres.pool import Pool
+from agentmem.engines.postgres.searching import SearchReads
 from agentmem.engines.postgres.session import PostgresSession
 from agentmem.engines.postgres.statements import Statements
 from agentmem.engines.postgres.target import Target, parse_target
@@ -44,7 +45,7 @@ class Reader(Protocol):
         """What the statement returns."""
 
 
-class PostgresReads:
+class PostgresReads(SearchReads):
     """The reads of `agentmem.engines.base.Engine`, on the primary or on a replica."""
 
     name = "postgres"

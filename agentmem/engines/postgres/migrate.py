@@ -13,6 +13,7 @@ from psycopg import sql
 
 from agentmem.engines.base import Migrations
 from agentmem.engines.postgres.pool import unreachable
+from agentmem.engines.postgres.searching import cut
 from agentmem.engines.postgres.target import Target
 from agentmem.errors import (
     CorruptionError,
@@ -21,6 +22,7 @@ from agentmem.errors import (
     StorageError,
     StoreBusyError,
 )
+from agentmem.search.words import found_by
 from agentmem_migrations import Migration, migrations_for
 
 __all__ = ["check_server", "look", "migrate"]
@@ -33,6 +35,12 @@ _TABLES: Final = (
 _CHECKSUMS: Final = "SELECT name, checksum FROM {}.agentmem_checksums"
 # Settings of a role or a database that change how values are read and written.
 _NEEDED: Final = (("bytea_output", "hex"), ("array_nulls", "on"))
+_SEARCH: Final = "0002_add_search"
+_CURRENT: Final = (
+    "SELECT e.id, e.value, e.text FROM heads h JOIN entries e ON e.id = h.entry_id "
+    "WHERE e.value IS NOT NULL"
+)
+_ADD_TEXT: Final = "INSERT INTO texts VALUES (%s, to_tsvector('words', %s))"
 _ADD_STORE: Final = (
     "INSERT INTO store (id, store_id, created_at, floor, fence, revision, committed_at, hash, "
     "last_entry_id) VALUES (1, %s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
@@ -193,6 +201,14 @@ def missing(
     return [migration for migration in known if migration.name not in applied]
 
 
+def _fill_texts(connection: psycopg.Connection[Any]) -> None:
+    """Indexes the current entries of a store that had no index; no SQL alone can."""
+    for entry_id, value, text in connection.execute(_CURRENT).fetchall():
+        found = found_by(value, text)
+        if found is not None:
+            connection.execute(_ADD_TEXT, (entry_id, cut(found)))
+
+
 def _use_schema(connection: psycopg.Connection[Any], target: Target) -> None:
     path = sql.Identifier(target.store).as_string(connection)
     connection.execute("SELECT set_config('search_path', %s, true)", (path,))
@@ -219,6 +235,8 @@ def _apply(
     )
     for migration in wanted:
         connection.execute(migration.sql.encode())
+        if migration.name == _SEARCH:
+            _fill_texts(connection)
         connection.execute(_ADD_STORE, (uuid.UUID(bytes=os.urandom(16), version=4).hex,))
         connection.execute(
             "INSERT INTO agentmem_checksums (name, checksum) VALUES (%s, %s)",

@@ -27,12 +27,14 @@ from agentmem.engines.base import (
     Place,
     Position,
     Range,
+    Spaces,
     Start,
     StrategyRow,
     TryAgainError,
 )
 from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
 from agentmem.engines.postgres.pool import Pool
+from agentmem.engines.postgres.searching import SearchReads, appended, spaces_of
 from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
 from agentmem.engines.postgres.wire import Rows, Statement, Wire
 
@@ -48,6 +50,8 @@ _CHANGES: Final = {
     "unset_tag": ("scope", "name"),
     "resolve_conflict": ("revision", "note", "id"),
     "fence": (),
+    "move_space": ("set_id", "namespace"),
+    "drop_vectors": ("first", "past", "limit"),
     # In a copy.
     "copy_conflict": ConflictRow._fields,
     "raise_floor": ("floor",),
@@ -68,9 +72,15 @@ class PostgresSession:
         self._wire: Wire | None = None
         self._rows: NewCommit | None = None
         self._floor = 0
+        self._reads = _SessionReads(self)
 
     def enter(
-        self, timeout_ms: int, places: Sequence[Place], operations: Sequence[tuple[str, str]]
+        self,
+        timeout_ms: int,
+        places: Sequence[Place],
+        operations: Sequence[tuple[str, str]],
+        *,
+        spaces: bool = False,
     ) -> Start:
         sql = self._statements
         batch: _Batch = [
@@ -82,7 +92,10 @@ class PostgresSession:
             batch.append((sql["heads"], _columns(places, 2)))
         if operations:
             batch.append((sql["operations"], _columns(operations, 2)))
+        if spaces:
+            batch.append((sql["spaces"], ()))
         answers = self._begun(batch, timeout_ms)
+        found = spaces_of(answers.pop()) if spaces else None
         position = self._position(answers[2])
         heads: dict[Place, EntryRow | None] = dict.fromkeys(places)
         known: dict[tuple[str, str], KnownOperation] = {}
@@ -90,7 +103,7 @@ class PostgresSession:
             heads |= _by_place(answers[3])
         if operations:
             known = {(row[0], row[1]): KnownOperation(row[2], row[3]) for row in answers[-1]}
-        return Start(position, heads, known)
+        return Start(position, heads, known, found)
 
     def _begun(self, batch: _Batch, timeout_ms: int) -> list[Rows]:
         """The first round trip; nothing was written, so a lost connection only costs another."""
@@ -162,6 +175,18 @@ class PostgresSession:
     def floor(self) -> int:
         return self._floor
 
+    def spaces(self) -> Spaces:
+        return spaces_of(self._read(self._statements["spaces"], ()))
+
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        return self._reads.vectors(set_id, entries)
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        return self._reads.text_scores(words, texts)
+
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
+        return self._reads.embedded_since(revision, within, set_id)
+
     def append(self, rows: NewCommit) -> None:
         """Only notes them: they are sent together with COMMIT."""
         self._rows = rows
@@ -215,6 +240,7 @@ class PostgresSession:
         ):
             if found:
                 batch.append((sql[name], _columns(found, width)))
+        batch += [(sql[name], columns) for name, columns in appended(rows)]
         return batch
 
     def _changing(self, change: Change) -> tuple[Statement, Sequence[Any]]:
@@ -248,6 +274,17 @@ class PostgresSession:
         wire, self._wire = self._wire, None
         if wire is not None:
             self._pool.give_back(wire)
+
+
+class _SessionReads(SearchReads):
+    """What judging reads for searches, in the session's transaction."""
+
+    def __init__(self, session: PostgresSession) -> None:
+        self._session = session
+
+    def _read(self, name: str, *values: Any) -> Rows:
+        session = self._session
+        return session._read(session._statements[name], values)
 
 
 def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:

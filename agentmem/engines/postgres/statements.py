@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from agentmem.engines.base import Range
+from agentmem.engines.postgres.searching import SEARCH_STATEMENTS
 from agentmem.engines.postgres.wire import Statement
 from agentmem.engines.ranges import namespace_bounds, prefix_end
 
@@ -34,6 +35,7 @@ _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Seen directly, the length of an array makes the planner prefer a new plan for each call, which
 # costs twice what the statement does (245 µs against 104 for one head).
 _ARRAY: Final = re.compile(r"(\$[0-9]+::[a-z]+\[\])")
+_NAMES: Final = re.compile(r"\{config\}|\{s\}")
 _POSITION: Final = "revision, committed_at, hash, last_entry_id"
 
 # LIMIT 1 keeps the planner at one look into an index a row, whatever it believes of the sizes of
@@ -233,11 +235,17 @@ class Statements:
 
     def __init__(self, schema: str) -> None:
         self._schema = schema
-        self._made = {name: self._made_of(sql) for name, sql in _STATEMENTS.items()}
+        # A name in a literal: its quotes, doubled as those of a name, are doubled once more.
+        self._config = "'" + f"{schema}.words".replace("'", "''") + "'::regconfig"
+        every = _STATEMENTS | SEARCH_STATEMENTS
+        self._made = {name: self._made_of(sql) for name, sql in every.items()}
         self._of_range = cache(self._range)
 
     def _made_of(self, sql: str) -> Statement:
-        return Statement(_ARRAY.sub(r"(SELECT \1)", sql).replace("{s}", self._schema))
+        names = {"{config}": self._config, "{s}": self._schema}
+        # In one go: a schema's name may hold what stands for it.
+        named = _NAMES.sub(lambda found: names[found[0]], _ARRAY.sub(r"(SELECT \1)", sql))
+        return Statement(named)
 
     def __getitem__(self, name: str) -> Statement:
         return self._made[name]

@@ -27,7 +27,7 @@ else:
     except ImportError:
         import sqlite3 as driver
 
-__all__ = ["HAS_WAL_RESET_BUG", "driver", "is_busy", "is_io_error", "translated"]
+__all__ = ["HAS_WAL_RESET_BUG", "driver", "is_busy", "is_corrupt", "is_io_error", "translated"]
 
 _FIRST_WITH_BUG: Final = (3, 7, 0)
 _LAST_WITH_BUG: Final = (3, 51, 2)
@@ -60,6 +60,11 @@ def is_io_error(error: driver.Error) -> bool:
 def is_busy(error: driver.Error) -> bool:
     """Whether a lock of SQLite's could not be had."""
     return primary_code(error) == _BUSY
+
+
+def is_corrupt(error: driver.Error) -> bool:
+    """Whether something in the file is not as it should be."""
+    return primary_code(error) == _CORRUPT
 
 
 def translated(error: driver.Error, path: str, *, waited_ms: int = 0) -> AgentMemError:

@@ -15,16 +15,21 @@ from agentmem.engines.base import (
     CommitRow,
     ConflictRow,
     EntryRow,
+    GenerationRow,
     NewEntry,
+    NewVector,
     Place,
     Point,
     Position,
     Range,
     ReadRow,
+    Spaces,
     StrategyRow,
     TagRow,
+    TextHit,
+    VectorRow,
 )
-from agentmem.engines.sqlite import files, reads
+from agentmem.engines.sqlite import files, reads, text, vectors
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
@@ -201,6 +206,64 @@ class SqliteEngine:
 
     def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
         return self._read(lambda c: reads.expiries(c, after, upto, limit))
+
+    def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
+        return self._read(lambda c: reads.entries(c, ids, revision))
+
+    def text_hits(
+        self, words: Sequence[str], within: Range, revision: int, limit: int
+    ) -> list[TextHit]:
+        return self._read(lambda c: text.hits(c, words, within, revision, limit))
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        return self._read(lambda c: text.scores(c, words, texts))
+
+    def spaces(self) -> Spaces:
+        return self._read(vectors.spaces)
+
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        return self._read(lambda c: vectors.of_entries(c, set_id, entries))
+
+    def vector_revisions(self, set_id: int, entries: Sequence[int]) -> dict[int, int]:
+        return self._read(lambda c: vectors.late(c, set_id, entries))
+
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
+        return self._read(lambda c: vectors.embedded_since(c, revision, within, set_id))
+
+    def vector_rows(
+        self, set_id: int, within: Range, after: int, upto: Position, limit: int
+    ) -> list[VectorRow]:
+        return self._read(lambda c: vectors.rows(c, set_id, within, after, upto, limit))
+
+    def vector_changes(
+        self, set_id: int, within: Range, after: Position, upto: Position
+    ) -> list[VectorRow]:
+        return self._read(lambda c: vectors.changes(c, set_id, within, after, upto))
+
+    def count_vectors(self, set_id: int, within: Range, limit: int) -> int:
+        return self._read(lambda c: vectors.count(c, set_id, within, limit))
+
+    def pending_vectors(self, after: int, limit: int) -> list[EntryRow]:
+        return self._read(lambda c: vectors.pending(c, after, limit))
+
+    def unembedded(
+        self, set_id: int, label: str, after: int, limit: int, *, current: bool
+    ) -> list[EntryRow]:
+        return self._read(
+            lambda c: vectors.unembedded(c, set_id, label, after, limit, current=current)
+        )
+
+    def text_ids(self) -> list[int]:
+        return self._read(text.ids)
+
+    def stored_vectors(self, after: int, limit: int) -> list[NewVector]:
+        return self._read(lambda c: vectors.stored(c, after, limit))
+
+    def generation(self, set_id: int) -> GenerationRow | None:
+        return self._read(lambda c: vectors.generation(c, set_id))
+
+    def index_folder(self, set_id: int) -> str | None:
+        return os.path.join(self._path + "-index", str(set_id))
 
     def inspect(self) -> dict[str, Any]:
         def query(connection: driver.Connection) -> dict[str, Any]:

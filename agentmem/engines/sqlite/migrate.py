@@ -14,7 +14,7 @@ from typing import Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import Migrations
-from agentmem.engines.sqlite import files
+from agentmem.engines.sqlite import files, text
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
@@ -26,6 +26,7 @@ from agentmem_migrations import Migration, migrations_for
 __all__ = ["look", "migrate"]
 
 _SET: Final = "agentmem"
+_SEARCH: Final = "0002_add_search"  # what it makes can be filled by no SQL alone
 _CREATE_CHECKSUMS: Final = (
     "CREATE TABLE IF NOT EXISTS agentmem_checksums (name TEXT PRIMARY KEY, checksum TEXT NOT NULL)"
 )
@@ -150,6 +151,9 @@ class _Step:
         # One by one: executescript() would commit first and undo the atomicity.
         for statement in _statements(self._migration.sql):
             connection.execute(statement)
+        if self._migration.name == _SEARCH:
+            text.create(connection)
+            text.fill(connection)
         connection.execute(_ADD_STORE, (_new_store_id(), self._clock()))
         connection.execute(_ADD_CHECKSUM, (self._migration.name, self._migration.checksum))
 

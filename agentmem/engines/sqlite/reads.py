@@ -27,7 +27,7 @@ Executes = driver.Connection | driver.Cursor
 """What a statement can be run on."""
 
 # ruff: noqa: S608  # the statements are joined from the constants of this file, nothing else
-_ENTRY: Final = """
+ENTRY: Final = """
 e.id, e.namespace, e.key, e.version, e.revision, e.operation, e.base_version, e.merged, e.value,
 e.text, e.created_at, e.expires_at, c.agent, c.op_id, c.committed_at
 """
@@ -54,7 +54,7 @@ SELECT revision, committed_at, hash, first_entry_id + changes - 1 FROM commits W
 HEAD: Final = (
     """
 SELECT """
-    + _ENTRY
+    + ENTRY
     + """ FROM heads h JOIN entries e ON e.id = h.entry_id
 JOIN commits c ON c.revision = e.revision
 WHERE h.namespace = ? AND h.key = ?
@@ -65,7 +65,7 @@ POSITION_AND_HEAD: Final = (
     """
 SELECT p.revision, p.committed_at, p.hash, p.first_entry_id + p.changes - 1,
 """
-    + _ENTRY
+    + ENTRY
     + """ FROM commits p LEFT JOIN heads h ON h.namespace = ? AND h.key = ?
 LEFT JOIN entries e ON e.id = h.entry_id
 LEFT JOIN commits c ON c.revision = e.revision
@@ -75,7 +75,7 @@ ORDER BY p.revision DESC LIMIT 1
 ENTRY_AT: Final = (
     """
 SELECT """
-    + _ENTRY
+    + ENTRY
     + """ FROM entries e JOIN commits c ON c.revision = e.revision
 WHERE e.namespace = ? AND e.key = ? AND e.revision <= ? ORDER BY e.revision DESC LIMIT 1
 """
@@ -84,7 +84,7 @@ WHERE e.namespace = ? AND e.key = ? AND e.revision <= ? ORDER BY e.revision DESC
 ENTRY_VERSION: Final = (
     """
 SELECT """
-    + _ENTRY
+    + ENTRY
     + """ FROM entries e JOIN commits c ON c.revision = e.revision
 WHERE e.namespace = ? AND e.key = ? AND e.version = ? ORDER BY e.revision DESC LIMIT 1
 """
@@ -97,7 +97,7 @@ LEFT JOIN operation_results r ON r.revision = c.revision WHERE c.scope = ? AND c
 POINT_NOW: Final = (
     """
 SELECT s.floor, """
-    + _ENTRY
+    + ENTRY
     + """ FROM store s
 LEFT JOIN heads h ON h.namespace = ? AND h.key = ?
 LEFT JOIN entries e ON e.id = h.entry_id
@@ -107,7 +107,7 @@ LEFT JOIN commits c ON c.revision = e.revision
 POINT_AT: Final = (
     """
 SELECT s.floor, """
-    + _ENTRY
+    + ENTRY
     + """ FROM store s
 LEFT JOIN entries e ON e.id = (
     SELECT id FROM entries WHERE namespace = ? AND key = ? AND revision <= ?
@@ -126,7 +126,7 @@ WHERE h.namespace >= :start AND h.namespace < :end
 SCAN: Final = (
     """
 SELECT s.floor, """
-    + _ENTRY
+    + ENTRY
     + """ """
     + _NEWEST
     + """
@@ -146,10 +146,17 @@ ORDER BY h.namespace
 """
 )
 FLOOR: Final = "SELECT floor FROM store"
+ENTRY_OF: Final = (
+    """
+SELECT """
+    + ENTRY
+    + """ FROM entries e JOIN commits c ON c.revision = e.revision WHERE e.id = ?
+"""
+)
 HISTORY: Final = (
     """
 SELECT """
-    + _ENTRY
+    + ENTRY
     + """ FROM entries e JOIN commits c ON c.revision = e.revision
 WHERE e.namespace = :namespace AND e.key = :key AND (:below IS NULL OR e.version < :below)
 ORDER BY e.revision DESC LIMIT :limit
@@ -166,7 +173,7 @@ COMMIT_OF_ATTEMPT: Final = _COMMITS + "WHERE c.revision = ? AND c.attempt = ?"
 COMMIT_ENTRIES: Final = (
     """
 SELECT """
-    + _ENTRY
+    + ENTRY
     + """ FROM entries e JOIN commits c ON c.revision = e.revision
 WHERE e.id >= ? AND e.id < ? ORDER BY e.id
 """
@@ -407,6 +414,14 @@ def conflict(connection: Executes, number: int) -> ConflictRow | None:
     """See `Engine.conflict`."""
     row = connection.execute(CONFLICT, (number,)).fetchone()
     return ConflictRow._make(row) if row is not None else None
+
+
+def entries(connection: Executes, ids: Sequence[int], revision: int) -> list[EntryRow]:
+    """See `Engine.entries`. The floor is looked at last: what was there before it rose is right."""
+    cursor = connection if isinstance(connection, driver.Cursor) else connection.cursor()
+    rows = [cursor.execute(ENTRY_OF, (id,)).fetchone() for id in ids]
+    check_floor(revision, cursor.execute(FLOOR).fetchone()[0])
+    return [EntryRow._make(row) for row in rows if row is not None]
 
 
 def strategies(connection: Executes) -> list[StrategyRow]:

@@ -19,10 +19,11 @@ from agentmem.engines.base import (
     NewCommit,
     Place,
     Range,
+    Spaces,
     Start,
     StrategyRow,
 )
-from agentmem.engines.sqlite import reads
+from agentmem.engines.sqlite import reads, text, vectors
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import (
     HAS_WAL_RESET_BUG,
@@ -97,6 +98,22 @@ _CHANGES: Final = {
             note = excluded.note
     """,
     "raise_floor": "UPDATE store SET floor = max(floor, :floor)",
+    "move_space": "UPDATE vector_spaces SET set_id = :set_id WHERE namespace = :namespace",
+    "drop_vectors": """
+        DELETE FROM vectors WHERE id IN (SELECT id FROM vectors
+            WHERE id >= :first AND id < :past LIMIT :limit)
+    """,
+    "publish": """
+        INSERT INTO generations (set_id, name, manifest, revision, hash, last_entry_id, live, dead,
+            built_at)
+        VALUES (:set_id, :name, :manifest, :revision, :hash, :last_entry_id, :live, :dead,
+            :built_at)
+        ON CONFLICT (set_id) DO UPDATE SET name = excluded.name, manifest = excluded.manifest,
+            revision = excluded.revision, hash = excluded.hash,
+            last_entry_id = excluded.last_entry_id, live = excluded.live,
+            dead = excluded.dead, built_at = excluded.built_at
+    """,
+    "unpublish": "DELETE FROM generations WHERE set_id = :set_id AND name = :name",
 }
 # With the WAL-reset bug checkpoints run only here, under the lock, when the log has this size.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
@@ -114,7 +131,12 @@ class SqliteSession:
         self._cursor: driver.Cursor | None = None
 
     def enter(
-        self, timeout_ms: int, places: Sequence[Place], operations: Sequence[tuple[str, str]]
+        self,
+        timeout_ms: int,
+        places: Sequence[Place],
+        operations: Sequence[tuple[str, str]],
+        *,
+        spaces: bool = False,
     ) -> Start:
         cursor = self._use(self._connections.get())
         self._lock.acquire(timeout_ms)
@@ -129,7 +151,8 @@ class SqliteSession:
                 self._connections.discard()
                 cursor = self._use(self._connections.get())
                 cursor.execute("BEGIN IMMEDIATE")
-            return self._start(cursor, places, operations)
+            start = self._start(cursor, places, operations)
+            return start._replace(spaces=vectors.spaces(cursor)) if spaces else start
         except driver.Error as error:
             self.rollback()
             self._lock.release()
@@ -198,6 +221,24 @@ class SqliteSession:
         floor: int = self._read(lambda c: c.execute(reads.FLOOR).fetchone()[0])
         return floor
 
+    def spaces(self) -> Spaces:
+        found: Spaces = self._read(vectors.spaces)
+        return found
+
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        found: dict[int, bytes] = self._read(lambda c: vectors.of_entries(c, set_id, entries))
+        return found
+
+    def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+        found: list[float] = self._read(lambda c: text.scores(c, words, texts))
+        return found
+
+    def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
+        found: list[Place] = self._read(
+            lambda c: vectors.embedded_since(c, revision, within, set_id)
+        )
+        return found
+
     def append(self, rows: NewCommit) -> None:
         cursor = self._open()
         try:
@@ -220,6 +261,10 @@ class SqliteSession:
                 cursor.executemany(_INSERT_READ, map(_bound, rows.reads))
             if rows.conflicts:
                 cursor.executemany(_INSERT_CONFLICT, rows.conflicts)
+            if rows.gone or rows.texts:
+                text.change(cursor, rows.gone, rows.texts)
+            if rows.vectors or rows.pending or rows.settled or rows.sets:
+                vectors.append(cursor, rows)
             for change in rows.changes:
                 change.count = cursor.execute(_CHANGES[change.name], change.values).rowcount
         except driver.Error as error:

@@ -1,0 +1,239 @@
+"""The text index: FTS5 over the current entries, changed with them in one transaction.
+
+It keeps the words, not the texts: the log has those. To take an entry out, FTS5 is told its text
+again, which also keeps the statistics true (in tables made with ``contentless_delete`` they only
+grow, so a key that is rewritten often would change everybody's rank).
+
+**Ranking** is bm25 as FTS5 has it (Robertson & Zaragoza, 2009; k1 = 1.2, b = 0.75)::
+
+    sum over words w of  idf(w) * f(w) * (k1 + 1) / (f(w) + k1 * (1 - b + b * length / average))
+    idf(w) = max(1e-6, log((N - n(w) + 0.5) / (n(w) + 0.5)))
+
+For texts that are not in the index (those of the past, and those of a transaction) the same is
+computed here from the same statistics. They are taken apart by FTS5 itself, in a table in
+memory, so that both sides agree on what a word is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from agentmem.engines.base import Range, TextHit
+from agentmem.engines.ranges import namespace_bounds
+from agentmem.engines.sqlite.driver import driver, is_corrupt
+from agentmem.search.words import found_by, indexed
+
+__all__ = ["change", "create", "fill", "hits", "ids", "rebuild", "scores"]
+
+_log = logging.getLogger("agentmem")
+
+Executes = driver.Connection | driver.Cursor
+
+_TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
+_CREATE: Final = (
+    f"CREATE VIRTUAL TABLE search_text USING fts5(text, content='', tokenize='{_TOKENIZER}')"
+)
+_INSERT: Final = "INSERT INTO search_text (rowid, text) VALUES (?, ?)"
+_REMOVE: Final = "INSERT INTO search_text (search_text, rowid, text) VALUES ('delete', ?, ?)"
+_CURRENT: Final = (
+    "SELECT e.id, e.value, e.text FROM heads h JOIN entries e ON e.id = h.entry_id "
+    "WHERE e.value IS NOT NULL"
+)
+_HITS: Final = """
+SELECT e.id, e.namespace, e.key, e.revision, -rank AS score
+FROM search_text f JOIN entries e ON e.id = f.rowid
+WHERE search_text MATCH ? AND e.namespace >= ? AND e.namespace < ? AND e.revision <= ?
+ORDER BY score DESC, e.namespace, e.key LIMIT ?
+"""
+_HITS_ALL: Final = """
+SELECT e.id, e.namespace, e.key, e.revision, -rank AS score
+FROM search_text f JOIN entries e ON e.id = f.rowid
+WHERE search_text MATCH ? AND e.revision <= ?
+ORDER BY score DESC, e.namespace, e.key LIMIT ?
+"""
+_HOLDING: Final = "SELECT COUNT(*) FROM search_text WHERE search_text MATCH ?"
+# FTS5's own record of how many rows, and how many words in all, it has.
+_TOTALS: Final = "SELECT block FROM search_text_data WHERE id = 1"
+_IDS: Final = "SELECT id FROM search_text_docsize ORDER BY id"
+_NO_END: Final = b""
+_K1: Final = 1.2
+_B: Final = 0.75
+_LEAST_IDF: Final = 1e-6
+_DIGITS: Final = 9  # of a score: both sides compute it, and may differ in the last bit
+
+
+def create(connection: Executes) -> None:
+    """Makes the empty index."""
+    connection.execute(_CREATE)
+
+
+def fill(connection: Executes) -> None:
+    """Adds the current entries of a log that had no index."""
+    for entry_id, value, text in connection.execute(_CURRENT).fetchall():
+        found = found_by(value, text)
+        if found is not None:
+            connection.execute(_INSERT, (entry_id, indexed(found)))
+
+
+def change(
+    cursor: driver.Cursor, gone: Sequence[tuple[int, str]], texts: Mapping[int, str]
+) -> None:
+    """Takes entries out and adds others, after the heads were moved.
+
+    If FTS5 finds that it does not hold what is taken out, the index is not that of the log, and
+    is made anew: it is derived, so no commit need fail for it.
+    """
+    try:
+        for entry_id, text in gone:
+            cursor.execute(_REMOVE, (entry_id, indexed(text)))
+        for entry_id, text in texts.items():
+            cursor.execute(_INSERT, (entry_id, indexed(text)))
+    except driver.DatabaseError as error:
+        if not is_corrupt(error):
+            raise
+        _log.warning("the text index is not that of the log, and is made anew: %s", error)
+        rebuild(cursor)
+
+
+def rebuild(connection: Executes) -> None:
+    """Makes the index anew from the log."""
+    connection.execute("DROP TABLE search_text")
+    create(connection)
+    fill(connection)
+
+
+def ids(connection: Executes) -> list[int]:
+    """See `Engine.text_ids`."""
+    return [row[0] for row in connection.execute(_IDS).fetchall()]
+
+
+def hits(
+    connection: Executes, words: Sequence[str], within: Range, revision: int, limit: int
+) -> list[TextHit]:
+    """See `Engine.text_hits`; the score is bm25."""
+    query = _any_of(words)
+    if within.namespace:
+        start, end = namespace_bounds(within.namespace)
+        bound = (query, start, _NO_END if end is None else end, revision, limit)
+        rows = connection.execute(_HITS, bound).fetchall()
+    else:
+        rows = connection.execute(_HITS_ALL, (query, revision, limit)).fetchall()
+    return [TextHit._make((*row[:4], _rounded(row[4]))) for row in rows]
+
+
+def scores(connection: Executes, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """See `Engine.text_scores`."""
+    found = [0.0] * len(texts)
+    counted = _scratch().count(words, texts)
+    if not any(counts for _length, counts in counted):
+        return found
+    rows, total = _totals(connection)
+    average = total / rows if rows else 1.0
+    weights: dict[int, float] = {}
+    for index, (length, counts) in enumerate(counted):
+        score = 0.0
+        for word, count in sorted(counts.items()):
+            if word not in weights:
+                holding = connection.execute(_HOLDING, (_any_of([words[word]]),)).fetchone()[0]
+                weights[word] = _idf(rows, holding)
+            norm = _K1 * (1 - _B + _B * length / (average or 1.0))
+            score += weights[word] * (count * (_K1 + 1)) / (count + norm)
+        found[index] = _rounded(score)
+    return found
+
+
+def _idf(rows: int, holding: int) -> float:
+    ratio = (rows - holding + 0.5) / (holding + 0.5)
+    idf = math.log(ratio) if ratio > 0 else 0.0
+    return idf if idf > 0 else _LEAST_IDF
+
+
+def _rounded(score: float) -> float:
+    return float(f"{score:.{_DIGITS}g}")
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
+
+
+def _totals(connection: Executes) -> tuple[int, int]:
+    """How many texts the index has, and how many words all of them."""
+    row = connection.execute(_TOTALS).fetchone()
+    if row is None or not row[0]:  # as long as nothing was indexed
+        return 0, 0
+    rows, after = _varint(row[0], 0)
+    return rows, _varint(row[0], after)[0] if after < len(row[0]) else 0
+
+
+def _varint(data: bytes, start: int) -> tuple[int, int]:
+    """A number in SQLite's variable-length encoding, and where the next begins."""
+    number = 0
+    for index in range(start, min(start + 8, len(data))):
+        number = (number << 7) | (data[index] & 0x7F)
+        if not data[index] & 0x80:
+            return number, index + 1
+    return (number << 8) | data[start + 8], start + 9
+
+
+class _Scratch:
+    """Takes texts apart as the index does, in a database in memory. Of one thread."""
+
+    def __init__(self) -> None:
+        self._connection = driver.connect(":memory:", isolation_level=None, check_same_thread=False)
+        for table in ("texts", "word"):
+            self._connection.execute(
+                f"CREATE VIRTUAL TABLE {table} USING fts5(x, tokenize='{_TOKENIZER}')"
+            )
+            self._connection.execute(
+                f"CREATE VIRTUAL TABLE {table}_parts USING fts5vocab({table}, instance)"
+            )
+
+    def count(self, words: Sequence[str], texts: Sequence[str]) -> list[tuple[int, dict[int, int]]]:
+        """For each text its length in words, and how often it holds which word (by index)."""
+        execute = self._connection.execute
+        counts: list[dict[int, int]] = [{} for _text in texts]
+        execute("BEGIN")
+        try:
+            self._connection.executemany(
+                "INSERT INTO texts (rowid, x) VALUES (?, ?)",
+                [(index, indexed(text)) for index, text in enumerate(texts)],
+            )
+            for index, word in enumerate(words):
+                for row in self._holding(self._parts(word)):
+                    counts[row][index] = counts[row].get(index, 0) + 1
+            sizes = dict(execute("SELECT id, sz FROM texts_docsize").fetchall())
+        finally:
+            execute("ROLLBACK")
+        return [(_varint(sizes[index], 0)[0], found) for index, found in enumerate(counts)]
+
+    def _parts(self, word: str) -> list[str]:
+        """The stems that a word is looked for by: one, or those of a phrase."""
+        self._connection.execute("DELETE FROM word")
+        self._connection.execute("INSERT INTO word (x) VALUES (?)", (word,))
+        rows = self._connection.execute("SELECT term FROM word_parts ORDER BY offset").fetchall()
+        return [term for (term,) in rows]
+
+    def _holding(self, parts: list[str]) -> list[int]:
+        """The texts that hold the parts in a row, once for each time."""
+        found: set[tuple[int, int]] | None = None
+        for distance, part in enumerate(parts):
+            places = self._connection.execute(
+                "SELECT doc, offset FROM texts_parts WHERE term = ?", (part,)
+            ).fetchall()
+            begins = {(doc, offset - distance) for doc, offset in places}
+            found = begins if found is None else found & begins
+        return [doc for doc, _offset in found or ()]
+
+
+_local = threading.local()
+
+
+def _scratch() -> _Scratch:
+    found: _Scratch | None = getattr(_local, "scratch", None)
+    if found is None:
+        found = _local.scratch = _Scratch()
+    return found

@@ -1,0 +1,237 @@
+"""The vectors of the log on SQLite, and what tells which are whose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from agentmem.engines.base import (
+    EntryRow,
+    GenerationRow,
+    NewCommit,
+    NewVector,
+    Place,
+    Position,
+    Range,
+    Spaces,
+    VectorRow,
+    VectorSet,
+    vector_id,
+)
+from agentmem.engines.ranges import label_bounds, namespace_bounds
+from agentmem.engines.sqlite.driver import driver
+from agentmem.engines.sqlite.reads import ENTRY
+
+__all__ = [
+    "append",
+    "changes",
+    "count",
+    "embedded_since",
+    "generation",
+    "late",
+    "of_entries",
+    "pending",
+    "rows",
+    "spaces",
+    "stored",
+    "unembedded",
+]
+
+# ruff: noqa: S608  # the statements are joined from the constants of this file, nothing else
+Executes = driver.Connection | driver.Cursor
+
+_SETS: Final = "SELECT id, embedder, dimension FROM vector_sets"
+_SPACES: Final = "SELECT namespace, set_id FROM vector_spaces"
+_ADD_SET: Final = "INSERT OR IGNORE INTO vector_sets (id, embedder, dimension) VALUES (?, ?, ?)"
+_ADD_SPACE: Final = "INSERT OR IGNORE INTO vector_spaces (namespace, set_id) VALUES (?, ?)"
+_ADD: Final = "INSERT OR IGNORE INTO vectors (id, late, vector, checksum) VALUES (?, ?, ?, ?)"
+_ADD_PENDING: Final = "INSERT OR IGNORE INTO pending_vectors (entry_id) VALUES (?)"
+_SETTLE: Final = "DELETE FROM pending_vectors WHERE entry_id = ?"
+_OF: Final = "SELECT vector FROM vectors WHERE id = ?"
+_LATE: Final = "SELECT late FROM vectors WHERE id = ? AND late IS NOT NULL"
+
+# Most vectors are those of heads; only of the others the entry that came next is looked for.
+_UNTIL: Final = """CASE WHEN h.entry_id = e.id THEN NULL ELSE (
+    SELECT MIN(n.revision) FROM entries n
+    WHERE n.namespace = e.namespace AND n.key = e.key AND n.revision > e.revision) END"""
+_PREVIOUS: Final = """(SELECT p.id FROM entries p
+    WHERE p.namespace = e.namespace AND p.key = e.key AND p.revision < e.revision
+    ORDER BY p.revision DESC LIMIT 1)"""
+_WITHIN: Final = "e.namespace >= :start AND e.namespace < :end"
+_ROWS: Final = f"""
+SELECT id, namespace, revision, since, until,
+    CASE WHEN until <= :revision THEN NULL ELSE vector END
+FROM (
+    SELECT e.id AS id, e.namespace AS namespace, e.revision AS revision,
+        COALESCE(v.late, e.revision) AS since,
+        {_UNTIL} AS until, v.vector AS vector
+    FROM vectors v JOIN entries e ON e.id = v.id - :base
+    JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
+    WHERE v.id > :base + :after AND v.id <= :base + :last AND {_WITHIN}
+        AND (v.late IS NULL OR v.late <= :revision)
+    ORDER BY v.id LIMIT :limit)
+"""
+_CHANGES: Final = f"""
+SELECT e.id, e.namespace, e.revision, COALESCE(v.late, e.revision), {_UNTIL}, v.vector,
+    {_PREVIOUS}
+FROM entries e JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
+LEFT JOIN vectors v ON v.id = :base + e.id
+WHERE e.id > :after AND e.id <= :last AND {_WITHIN}
+UNION ALL
+SELECT e.id, e.namespace, e.revision, v.late, {_UNTIL}, v.vector, NULL
+FROM vectors v JOIN entries e ON e.id = v.id - :base
+JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
+WHERE v.late > :since AND v.late <= :revision AND e.id <= :after AND {_WITHIN}
+    AND v.id > :base AND v.id < :base + (1 << 40)
+"""
+_EMBEDDED_SINCE: Final = f"""
+SELECT e.namespace, e.key FROM vectors v JOIN heads e ON e.entry_id = v.id - :base
+WHERE v.late > :revision AND v.id > :base AND v.id < :base + (1 << 40) AND {_WITHIN}
+"""
+_COUNT: Final = f"""
+SELECT COUNT(*) FROM (
+    SELECT 1 FROM heads e JOIN vectors v ON v.id = :base + e.entry_id WHERE {_WITHIN} LIMIT :limit)
+"""
+_PENDING: Final = f"""
+SELECT {ENTRY} FROM pending_vectors p JOIN entries e ON e.id = p.entry_id
+JOIN heads h ON h.entry_id = e.id JOIN commits c ON c.revision = e.revision
+WHERE p.entry_id > ? ORDER BY p.entry_id LIMIT ?
+"""
+_UNEMBEDDED: Final = f"""
+SELECT {ENTRY} FROM entries e JOIN commits c ON c.revision = e.revision
+WHERE e.id > :after AND {_WITHIN} AND e.value IS NOT NULL AND COALESCE(e.text, 'x') <> ''
+    AND (:all OR EXISTS (SELECT 1 FROM heads h WHERE h.namespace = e.namespace
+        AND h.key = e.key AND h.entry_id = e.id))
+    AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.id = :base + e.id)
+ORDER BY e.id LIMIT :limit
+"""
+_GENERATION: Final = """
+SELECT set_id, name, manifest, revision, hash, last_entry_id, live, dead, built_at
+FROM generations WHERE set_id = ?
+"""
+_STORED: Final = """
+SELECT id, late, vector, checksum FROM vectors WHERE id > ? ORDER BY id LIMIT ?
+"""
+_NO_END: Final = b""
+
+
+def append(cursor: driver.Cursor, rows: NewCommit) -> None:
+    """Writes what a batch has of vectors."""
+    if rows.sets:
+        cursor.executemany(_ADD_SET, rows.sets)
+    if rows.spaces:
+        cursor.executemany(_ADD_SPACE, rows.spaces)
+    if rows.vectors:
+        cursor.executemany(_ADD, rows.vectors)
+    if rows.pending:
+        cursor.executemany(_ADD_PENDING, [(each,) for each in rows.pending])
+    if rows.settled:
+        cursor.executemany(_SETTLE, [(each,) for each in rows.settled])
+
+
+def spaces(connection: Executes) -> Spaces:
+    """See `Engine.spaces`."""
+    sets = {row[0]: VectorSet._make(row) for row in connection.execute(_SETS).fetchall()}
+    return Spaces(sets, dict(connection.execute(_SPACES).fetchall()))
+
+
+def of_entries(connection: Executes, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+    """See `Engine.vectors`."""
+    return _each(connection, _OF, set_id, entries)
+
+
+def late(connection: Executes, set_id: int, entries: Sequence[int]) -> dict[int, int]:
+    """See `Engine.vector_revisions`."""
+    return _each(connection, _LATE, set_id, entries)
+
+
+def _each(
+    connection: Executes, statement: str, set_id: int, entries: Sequence[int]
+) -> dict[int, Any]:
+    found = {}
+    base = vector_id(set_id, 0)
+    cursor = connection if isinstance(connection, driver.Cursor) else connection.cursor()
+    for entry_id in entries:
+        row = cursor.execute(statement, (base + entry_id,)).fetchone()
+        if row is not None:
+            found[entry_id] = row[0]
+    return found
+
+
+def _bound(set_id: int, within: Range) -> dict[str, Any]:
+    start, end = namespace_bounds(within.namespace)
+    return {
+        "base": vector_id(set_id, 0),
+        "start": start,
+        "end": _NO_END if end is None else end,
+    }
+
+
+def embedded_since(connection: Executes, revision: int, within: Range, set_id: int) -> list[Place]:
+    """See `Engine.embedded_since`."""
+    bound = _bound(set_id, within) | {"revision": revision}
+    return connection.execute(_EMBEDDED_SINCE, bound).fetchall()
+
+
+def rows(
+    connection: Executes, set_id: int, within: Range, after: int, upto: Position, limit: int
+) -> list[VectorRow]:
+    """See `Engine.vector_rows`."""
+    bound = _bound(set_id, within) | {
+        "after": after,
+        "last": upto.last_entry_id,
+        "revision": upto.revision,
+        "limit": limit,
+    }
+    return [VectorRow._make((*row, None)) for row in connection.execute(_ROWS, bound).fetchall()]
+
+
+def changes(
+    connection: Executes, set_id: int, within: Range, after: Position, upto: Position
+) -> list[VectorRow]:
+    """See `Engine.vector_changes`."""
+    bound = _bound(set_id, within) | {
+        "after": after.last_entry_id,
+        "since": after.revision,
+        "last": upto.last_entry_id,
+        "revision": upto.revision,
+    }
+    return [VectorRow._make(row) for row in connection.execute(_CHANGES, bound).fetchall()]
+
+
+def count(connection: Executes, set_id: int, within: Range, limit: int) -> int:
+    """See `Engine.count_vectors`."""
+    bound = _bound(set_id, within) | {"limit": limit}
+    return int(connection.execute(_COUNT, bound).fetchone()[0])
+
+
+def pending(connection: Executes, after: int, limit: int) -> list[EntryRow]:
+    """See `Engine.pending_vectors`."""
+    return [EntryRow._make(row) for row in connection.execute(_PENDING, (after, limit)).fetchall()]
+
+
+def unembedded(
+    connection: Executes, set_id: int, label: str, after: int, limit: int, *, current: bool
+) -> list[EntryRow]:
+    """See `Engine.unembedded`."""
+    start, end = label_bounds(label)
+    bound = {
+        "base": vector_id(set_id, 0),
+        "start": start,
+        "end": _NO_END if end is None else end,
+        "after": after,
+        "limit": limit,
+        "all": not current,
+    }
+    return [EntryRow._make(row) for row in connection.execute(_UNEMBEDDED, bound).fetchall()]
+
+
+def stored(connection: Executes, after: int, limit: int) -> list[NewVector]:
+    """See `Engine.stored_vectors`."""
+    return [NewVector._make(row) for row in connection.execute(_STORED, (after, limit)).fetchall()]
+
+
+def generation(connection: Executes, set_id: int) -> GenerationRow | None:
+    """See `Engine.generation`."""
+    row = connection.execute(_GENERATION, (set_id,)).fetchone()
+    return GenerationRow._make(row) if row is not None else None

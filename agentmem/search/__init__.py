@@ -1,0 +1,1 @@
+"""Search that is exact at every revision: words, vectors, and both together."""

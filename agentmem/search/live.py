@@ -1,0 +1,314 @@
+"""Vectors in memory, each with the revisions at which it is that of its key.
+
+The rows of a matrix never change once they are there. A new entry adds a row, and marks until
+which revision the row of the entry that it replaced is valid::
+
+    entry   key   since   until
+      11     a      r4     r9        ->   at r4 to r8, a is entry 11
+      12     b      r5     -
+      15     a      r9     -         ->   from r9 on, a is entry 15
+
+So one matrix answers for every revision from the one at which it was loaded, its origin, and
+searching needs no lock: who searches at R takes the rows with since <= R < until. Rows that were
+replaced long ago are dropped when they become too many, which moves the origin.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from agentmem.engines.base import Engine, Position, Range, VectorRow, VectorSet
+from agentmem.search.vectors import directions, similarities, unpack_many
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agentmem.search.vectors import Floats, Vector
+
+__all__ = ["LiveVectors", "Rows"]
+
+_PAGE: Final = 4_096  # rows that are loaded at once
+_LEAST_BLOCK: Final = 64
+_GROWTH: Final = 16  # a new block has a sixteenth of the rows that are there
+_MAX_BLOCK: Final = 8_192
+_MAX_DEAD: Final = 8  # rows that were replaced are dropped when they are more than one in eight
+_FEW: Final = 1_024  # ... and more than these
+_FOR_EVER: Final = 2**63 - 1
+
+
+class Rows:
+    """What of the vectors is valid at one revision; what it shows never changes.
+
+    Attributes:
+        ids: the entries, shape (n,).
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.int64],
+        blocks: list[Floats],
+        valid: NDArray[np.bool_] | None,
+        slots: dict[int, int],
+        within: NDArray[np.int64] | None,
+        late: NDArray[np.bool_] | None,
+    ) -> None:
+        self.ids = ids if within is None else ids[within]
+        self._blocks = blocks
+        self._valid = valid
+        self._slots = slots
+        self._within = within
+        self._late = late  # rows whose vector came after the revision
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def near(self, query: Vector) -> NDArray[np.float32]:
+        """The similarity of each row to a direction, good to about 1e-6; -2 for what is invalid."""
+        if not len(self.ids):
+            found = np.empty(0, dtype=np.float32)
+        elif self._within is not None:
+            found = _taken(self._blocks, self._within) @ query
+        elif len(self._blocks) == 1:
+            found = self._blocks[0] @ query
+        else:
+            found = np.empty(len(self.ids), dtype=np.float32)
+            start = 0
+            for block in self._blocks:
+                np.matmul(block, query, out=found[start : start + len(block)])
+                start += len(block)
+        if self._valid is not None:
+            found[~self._valid] = -2
+        return found
+
+    def exact(self, positions: NDArray[np.int64], query: Vector) -> NDArray[np.float64]:
+        """The similarity of some rows, as `similarities` gives it."""
+        if not len(positions):
+            return np.empty(0)
+        if self._within is not None:
+            positions = self._within[positions]
+        return similarities(_taken(self._blocks, positions), query)
+
+    def of(self, entries: list[int], query: Vector) -> dict[int, float]:
+        """The similarities of these entries, as far as they had a vector by then."""
+        there = sum(map(len, self._blocks))  # others may have come since
+        known = [entry for entry in entries if self._slots.get(entry, there) < there]
+        if self._late is not None:
+            known = [entry for entry in known if not self._late[self._slots[entry]]]
+        if not known:
+            return {}
+        taken = _taken(self._blocks, np.array([self._slots[each] for each in known]))
+        return dict(zip(known, similarities(taken, query).tolist(), strict=True))
+
+
+def _taken(blocks: list[Floats], positions: NDArray[np.int64]) -> Floats:
+    if len(blocks) == 1:
+        found: Floats = blocks[0][positions]
+        return found
+    ends = np.cumsum([len(block) for block in blocks])
+    block_of = np.searchsorted(ends, positions, side="right")
+    found = np.empty((len(positions), blocks[0].shape[1]), dtype=np.float32)
+    for number in np.unique(block_of):
+        chosen = block_of == number
+        found[chosen] = blocks[number][positions[chosen] - (ends[number] - len(blocks[number]))]
+    return found
+
+
+class LiveVectors:
+    """The vectors of one set below one namespace. Safe for use from many threads.
+
+    Attributes:
+        origin: the revision from which on it answers.
+        at: how far it has followed the log.
+        within: the namespace.
+        ended: entries before its origin that were replaced since, and when.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        vector_set: VectorSet,
+        within: Range,
+        *,
+        since: Position | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Loads what is current, or follows the log from a commit on.
+
+        Args:
+            since: only what comes after this commit; what it replaces is noted in `ended`.
+        """
+        self._engine = engine
+        self._set = vector_set
+        self.within = within
+        self._lock = threading.Lock()  # protects all that changes, while it changes
+        self._blocks: list[Floats] = []
+        self._room = 0  # rows for which there is place in the blocks
+        self._count = 0
+        self._dead = 0
+        self._ids = np.empty(0, dtype=np.int64)
+        self._since = np.empty(0, dtype=np.int64)
+        self._until = np.empty(0, dtype=np.int64)
+        self._places = np.empty(0, dtype=np.int32)  # the namespace of each row
+        self._slots: dict[int, int] = {}
+        self._namespaces: dict[str, int] = {}
+        self._newest = 0  # the largest `since`
+        self.ended: dict[int, int] = {}
+        self._follows = since is not None
+        self.at = since if since is not None else engine.position()
+        self.origin = self.at.revision
+        if since is None:
+            self._load(progress)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        small = self._ids.nbytes + self._since.nbytes + self._until.nbytes + self._places.nbytes
+        return small + sum(block.nbytes for block in self._blocks)
+
+    def fits(self, position: Position) -> bool:
+        """Whether the log still holds what was read: it was neither replaced nor compacted."""
+        if position.revision < self.at.revision:
+            return False
+        if position.revision == self.at.revision:
+            return position.hash == self.at.hash
+        known = self._engine.position_at(self.at.revision)
+        return (
+            known is not None
+            and known.hash == self.at.hash
+            and self._engine.floor() <= self.at.revision
+        )
+
+    def advance(self, position: Position) -> None:
+        """Follows the log up to a commit; does nothing if it is there already."""
+        if position.revision <= self.at.revision:
+            return
+        with self._lock:
+            if position.revision <= self.at.revision:
+                return
+            changes = self._engine.vector_changes(self._set.id, self.within, self.at, position)
+            self._add([row for row in changes if row.vector is not None])
+            for row in changes:
+                if row.previous is not None:
+                    self._end(row.previous, row.revision)
+            if self._dead > max(_FEW, self._count // _MAX_DEAD):
+                self._drop_dead(position.revision)
+            self.at = position
+
+    def rows(self, revision: int, namespace: str) -> Rows:
+        """What is valid at a revision from `origin` to that of `at`, below a namespace."""
+        with self._lock:
+            count = self._count
+            ids, since, until = self._ids[:count], self._since[:count], self._until[:count]
+            blocks, slots = list(self._blocks), self._slots
+            if blocks:
+                blocks[-1] = blocks[-1][: len(blocks[-1]) - (self._room - count)]
+            valid = late = None
+            if self._newest > revision:
+                late = since > revision
+            if self._dead or self._newest > revision:
+                valid = (since <= revision) & (until > revision)
+            within = None
+            if namespace != self.within.namespace:
+                within = self._below(namespace, count)
+        if within is not None and valid is not None:
+            within, valid = within[valid[within]], None
+        return Rows(ids, blocks, valid, slots, within, late)
+
+    def _below(self, namespace: str, count: int) -> NDArray[np.int64]:
+        chosen = np.zeros(len(self._namespaces) + 1, dtype=np.bool_)
+        for name, number in self._namespaces.items():
+            chosen[number] = name.startswith(namespace)
+        return np.flatnonzero(chosen[self._places[:count]])
+
+    # Filling.
+
+    def _load(self, progress: Callable[[int], None] | None) -> None:
+        upto = self.at
+        total = self._engine.count_vectors(self._set.id, self.within, _FOR_EVER)
+        self._reserve(total)
+        after = 0
+        while True:
+            page = self._engine.vector_rows(self._set.id, self.within, after, upto, _PAGE)
+            self._add([row for row in page if row.vector is not None])
+            if progress is not None:
+                progress(self._count)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].entry_id
+
+    def _reserve(self, rows: int) -> None:
+        """Makes place for more rows."""
+        if rows <= 0:
+            return
+        self._blocks = [*self._blocks, np.empty((rows, self._set.dimension), dtype=np.float32)]
+        self._room += rows
+        for name in ("_ids", "_since", "_until", "_places"):
+            old = getattr(self, name)
+            new = np.zeros(self._room, dtype=old.dtype)
+            new[: self._count] = old[: self._count]
+            setattr(self, name, new)
+
+    def _add(self, rows: list[VectorRow]) -> None:
+        rows = [row for row in rows if row.entry_id not in self._slots]
+        if not rows:
+            return
+        vectors = [row.vector for row in rows if row.vector is not None]
+        matrix = directions(unpack_many(vectors, self._set.dimension))
+        done = 0
+        while done < len(rows):
+            if self._count == self._room:
+                wanted = min(_MAX_BLOCK, max(_LEAST_BLOCK, self._count // _GROWTH))
+                self._reserve(max(wanted, min(_MAX_BLOCK, len(rows) - done)))
+            start = self._room - len(self._blocks[-1])
+            # Blocks are filled in order, but the first reservation may be filled in many steps.
+            at = self._count - start
+            take = min(len(rows) - done, self._room - self._count)
+            self._blocks[-1][at : at + take] = matrix[done : done + take]
+            for row in rows[done : done + take]:
+                self._put(row)
+            done += take
+
+    def _put(self, row: VectorRow) -> None:
+        slot = self._count
+        self._ids[slot] = row.entry_id
+        self._since[slot] = row.since
+        self._until[slot] = _FOR_EVER if row.until is None else row.until
+        self._places[slot] = self._namespaces.setdefault(row.namespace, len(self._namespaces))
+        self._slots[row.entry_id] = slot
+        self._newest = max(self._newest, row.since)
+        self._dead += row.until is not None
+        self._count += 1
+
+    def _end(self, entry_id: int, revision: int) -> None:
+        slot = self._slots.get(entry_id)
+        if slot is None:
+            if self._follows:
+                self.ended[entry_id] = revision
+        elif self._until[slot] == _FOR_EVER:
+            self._until[slot] = revision
+            self._dead += 1
+
+    def _drop_dead(self, revision: int) -> None:
+        """Drops the older half of the rows that were replaced; who searches keeps what it has."""
+        count = self._count
+        until = self._until[:count]
+        gone = np.sort(until[until < _FOR_EVER])
+        origin = int(gone[len(gone) // 2])
+        if self._follows or origin > revision:
+            return  # what it follows from must stay
+        keep = np.flatnonzero(until > origin)
+        matrix, ids = _taken(self._blocks, keep), self._ids[keep]
+        kept = (self._since[keep], until[keep], self._places[keep])
+        self._blocks = [matrix]
+        self._ids, self._room, self._count = ids, len(keep), len(keep)
+        self._since, self._until, self._places = kept
+        self._slots = {int(entry): slot for slot, entry in enumerate(ids)}
+        self._dead = int((self._until < _FOR_EVER).sum())
+        self.origin = max(self.origin, origin)

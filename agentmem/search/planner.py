@@ -1,0 +1,280 @@
+"""How a search is answered: exactly as of one revision, however far an index lags.
+
+Candidates come from two lists, each best first: entries that hold a word of the query, and
+entries whose vector is near the query's. Both are as of the revision (see `sources`). They are
+loaded from the log, which decides whether a view may see them, and ranked by both together.
+
+How deep the lists must be read: no entry below a depth can score more than the last ones of both
+lists together would. Once as many entries as were asked for score more than that bound, nothing
+below it can be in the answer (the threshold algorithm of Fagin, Lotem & Naor, 2003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agentmem.engines.base import Engine, EntryRow, Place
+from agentmem.model import Entry, Hit
+from agentmem.records import entry_of
+from agentmem.scope import Scope
+from agentmem.search.query import SearchQuery
+from agentmem.search.sources import Past, Texts, VectorSource
+from agentmem.values import load
+
+__all__ = ["Answer", "Own", "Plan", "Ranked", "combined", "decayed"]
+
+_SPARE: Final = 4  # candidates beyond those asked for, of each list
+_DEEPER: Final = 4  # times as deep, if that was not enough
+
+
+@dataclass(slots=True)
+class Own:
+    """What a transaction has written itself: it hides what is there.
+
+    Attributes:
+        entries: the entry of each place, None for a deleted one.
+        similar: how similar each is to the query, if it has a vector.
+    """
+
+    entries: dict[Place, Entry[Any] | None] = field(default_factory=dict)
+    similar: dict[Place, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Ranked:
+    """A candidate that the view may see.
+
+    Attributes:
+        place: its key.
+        row: its entry; None for an own write.
+        entry: the own write.
+        text: the score of its words, 0 if it holds none.
+        similar: the similarity of its vector; None if it has none.
+        score: what it is ranked by.
+    """
+
+    place: Place
+    row: EntryRow | None
+    entry: Entry[Any] | None
+    text: float
+    similar: float | None
+    score: float = 0.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a search found, best first, and by what it can be seen whether another would enter.
+
+    Attributes:
+        ranked: down to the depth that was asked for.
+        best_text: the score that text scores are measured by in hybrid ranking.
+        text_ranks, vector_ranks: rank in each list, from 1 on, within the depth.
+    """
+
+    ranked: list[Ranked]
+    best_text: float
+    text_ranks: dict[Place, int]
+    vector_ranks: dict[Place, int]
+
+    def hits(self, query: SearchQuery, scope: Scope) -> list[Hit]:
+        """The hits of the page that was asked for."""
+        return [
+            Hit(
+                each.entry if each.row is None else entry_of(each.row, scope),  # type: ignore[arg-type]  # one of them is set
+                each.score,
+                self.text_ranks.get(each.place),
+                self.vector_ranks.get(each.place),
+                None if each.similar is None else 1.0 - each.similar,
+            )
+            for each in self.ranked[query.offset :]
+        ]
+
+
+def combined(
+    query: SearchQuery, weight: float, text: float, similar: float | None, best_text: float
+) -> float:
+    """The score of a candidate, before its age counts.
+
+    Args:
+        weight: of words in hybrid ranking.
+        text: the score of its words.
+        similar: of its vector.
+        best_text: the largest score of words of all that the view may see.
+    """
+    if query.mode == "text":
+        return text
+    if query.mode == "vector":
+        return -1.0 if similar is None else similar
+    words = text / best_text if best_text > 0 else 0.0
+    if weight >= 1:
+        return words
+    return weight * words + (1 - weight) * max(0.0, similar or 0.0)
+
+
+def decayed(query: SearchQuery, score: float, row: EntryRow | None, instant: int) -> float:
+    """A score as it is after so long: 0.5 ^ (age / half-life) of it."""
+    if query.half_life_us is None or row is None:
+        return score
+    age = max(0, instant - row.committed_at)
+    return float(score * 0.5 ** (age / query.half_life_us))
+
+
+class Plan:
+    """One search. What it needs of the world is given, so that it is the same for every index."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        scope: Scope,
+        query: SearchQuery,
+        view: tuple[int, int],
+        *,
+        texts: Texts,
+        vectors: VectorSource | None,
+        past: Callable[[], Past | None],
+        weight: float,
+        own: Own | None = None,
+    ) -> None:
+        """
+        Args:
+            view: (revision, instant).
+            past: the entries at the revision of what was written since, as of now.
+            weight: of words in hybrid ranking.
+        """
+        self._engine = engine
+        self._scope = scope
+        self._query = query
+        self._revision, self._instant = view
+        self._texts = texts
+        self._vectors = vectors
+        self._past = past
+        self._weight = weight if vectors is not None else 1.0
+        self._own = own if own is not None else Own()
+        self._allowed = scope.readable(query.labels)
+        self._rows: dict[int, EntryRow | None] = {}  # None: the view may not see it
+        # Own writes have ids below 0.
+        self._own_places = {-1 - index: place for index, place in enumerate(self._own.entries)}
+
+    def answer(self) -> Answer:
+        """Reads as deep as it must."""
+        depth = self._query.depth + _SPARE
+        self._score_own()
+        while True:
+            self._texts.extend(depth)
+            if self._query.words:
+                # After the index was read: what has changed since is in the difference.
+                past = self._past()
+                if past is not None:
+                    self._texts.add(
+                        [row for row in past.present() if row.id not in self._texts.scores]
+                    )
+            if self._vectors is not None:
+                self._vectors.extend(depth)
+            found = self._ranked()
+            if found is not None:
+                return found
+            depth *= _DEEPER
+
+    def _score_own(self) -> None:
+        texts = []
+        for id, place in self._own_places.items():
+            entry = self._own.entries[place]
+            if entry is not None and entry.text is not None:
+                texts.append((id, entry.text))
+        self._texts.add_texts(texts)
+
+    def _ranked(self) -> Answer | None:
+        """The answer; None if the lists must be read deeper."""
+        texts, vectors = self._texts, self._vectors
+        complete = texts.complete and (vectors is None or vectors.complete)
+        near = vectors.scores if vectors is not None else {}
+        words = texts.scores if self._query.mode != "vector" else {}
+        self._load([id for id in {**words, **near} if id >= 0])
+        found = [each for each in self._candidates(words, near) if self._wanted(each)]
+        best_text = max((each.text for each in found), default=0.0)
+        if not complete and not best_text and not texts.complete:
+            return None  # what the others are measured by lies deeper
+        for each in found:
+            score = combined(self._query, self._weight, each.text, each.similar, best_text)
+            each.score = decayed(self._query, score, each.row, self._instant)
+        found = self._cut(found)
+        found.sort(key=lambda each: (-each.score, each.place))
+        depth = self._query.depth
+        if not complete:
+            last = found[depth - 1].score if len(found) >= depth else -2.0
+            if last <= self._bound(best_text):
+                return None
+        return Answer(
+            found[:depth],
+            best_text,
+            self._ranks(found, lambda each: each.text, least=0.0),
+            self._ranks(found, lambda each: -2.0 if each.similar is None else each.similar, -2.0),
+        )
+
+    def _bound(self, best_text: float) -> float:
+        """No entry that was not looked at scores more."""
+        similar = self._vectors.bound if self._vectors is not None else None
+        bound = combined(self._query, self._weight, self._texts.bound, similar, best_text)
+        # Age brings what is below 0 nearer to it.
+        return max(bound, 0.0) if self._query.half_life_us is not None else bound
+
+    def _load(self, ids: list[int]) -> None:
+        new = [id for id in ids if id not in self._rows]
+        if not new:
+            return
+        self._rows.update(dict.fromkeys(new))
+        for row in self._engine.entries(new, self._revision):
+            if self._sees(row):
+                self._rows[row.id] = row
+
+    def _sees(self, row: EntryRow) -> bool:
+        place = (row.namespace, row.key)
+        return (
+            row.revision <= self._revision
+            and row.visible_at(self._instant)
+            and place not in self._own.entries
+            and (self._allowed is None or self._allowed(place))
+            and (
+                self._query.filter is None or self._query.filter.matches(load(row.value or "null"))
+            )
+        )
+
+    def _candidates(self, words: dict[int, float], near: dict[int, float]) -> Iterable[Ranked]:
+        rows = [(id, self._rows[id]) for id in {**words, **near} if id >= 0]
+        seen = [(id, row) for id, row in rows if row is not None]
+        if self._vectors is not None and words:
+            near = near | self._vectors.of([id for id, _row in seen if id not in near])
+        for id, row in seen:
+            text = self._texts.of(row) if self._query.mode != "vector" else 0.0
+            yield Ranked((row.namespace, row.key), row, None, text, near.get(id))
+        for id, place in self._own_places.items():
+            entry = self._own.entries[place]
+            if entry is not None and (
+                self._query.filter is None or self._query.filter.matches(entry.value)
+            ):
+                similar = self._own.similar.get(place)
+                yield Ranked(place, None, entry, words.get(id, 0.0), similar)
+
+    def _wanted(self, each: Ranked) -> bool:
+        if self._query.mode == "text":
+            return each.text > 0
+        if self._query.mode == "vector":
+            return each.similar is not None
+        return each.text > 0 or (each.similar is not None and each.similar > 0)
+
+    def _cut(self, found: list[Ranked]) -> list[Ranked]:
+        least = self._query.at_least
+        if least is None:
+            return found
+        return [each for each in found if each.similar is not None and each.similar >= least]
+
+    def _ranks(
+        self, found: list[Ranked], score: Callable[[Ranked], float], least: float
+    ) -> dict[Place, int]:
+        ordered = sorted(
+            (each for each in found if score(each) > least),
+            key=lambda each: (-score(each), each.place),
+        )
+        return {each.place: rank for rank, each in enumerate(ordered[: self._query.depth], 1)}

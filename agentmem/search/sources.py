@@ -1,0 +1,307 @@
+"""Where candidates come from: words, vectors, and the difference between then and now.
+
+An index holds the present. What a view of revision R sees differs from it by the keys that were
+written since: `Past` reads their entries at R from the log, once for each view, and scores them
+as exactly as the index does the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+from agentmem.engines.base import Engine, EntryRow, Place, Range
+from agentmem.search.vectors import directions, similarities, unpack_many
+from agentmem.search.words import found_by
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agentmem.engines.base import VectorSet
+    from agentmem.search.generations import Generation
+    from agentmem.search.live import LiveVectors, Rows
+    from agentmem.search.vectors import Floats, Vector
+
+__all__ = [
+    "MAX_DEPTH",
+    "ExactVectors",
+    "IndexedVectors",
+    "NoVectors",
+    "Past",
+    "PastVectors",
+    "Texts",
+    "VectorSource",
+]
+
+_ALL: Final = 2**63 - 1
+MAX_DEPTH: Final = 2_048
+"""How deep an index is read; past that, every vector is looked at."""
+
+
+class Past:
+    """The entries that a view of revision R sees of the keys that were written since."""
+
+    def __init__(self, engine: Engine, within: Range, revision: int) -> None:
+        self._engine = engine
+        self._within = within
+        self.revision = revision
+        self._upto = revision
+        self.rows: dict[Place, EntryRow | None] = {}
+        self.ids: set[int] = set()
+        self._vectors: dict[int, tuple[int, PastVectors]] = {}
+
+    def follow(self) -> None:
+        """Takes in what was written since it last did."""
+        end = self._engine.position().revision
+        if end <= self._upto:
+            return
+        changed = self._engine.changed_since(self._upto, self._within, (0, 0))
+        new = [place for place in changed if place not in self.rows]
+        found = self._engine.points(new, self.revision)
+        rows = dict(self.rows) | dict.fromkeys(new)
+        for row in found:
+            if not row.deleted:
+                rows[row.namespace, row.key] = row
+        self.rows = rows
+        self.ids = {row.id for row in rows.values() if row is not None}
+        self._upto = end
+
+    def present(self) -> list[EntryRow]:
+        """The entries that there are."""
+        return [row for row in self.rows.values() if row is not None]
+
+    def vectors(self, set_id: int, dimension: int) -> PastVectors:
+        """Their vectors."""
+        size = len(self.ids)
+        known = self._vectors.get(set_id)
+        if known is not None and known[0] == size:
+            return known[1]
+        ids = sorted(self.ids)
+        stored = self._engine.vectors(set_id, ids)
+        for entry_id, late in self._engine.vector_revisions(set_id, ids).items():
+            if late > self.revision:
+                stored.pop(entry_id, None)
+        found = PastVectors(stored, dimension)
+        self._vectors[set_id] = (size, found)
+        return found
+
+
+class PastVectors:
+    """A few vectors beside those of the index."""
+
+    def __init__(self, stored: dict[int, bytes], dimension: int) -> None:
+        self.ids = list(stored)
+        self._matrix: Floats = directions(unpack_many(list(stored.values()), dimension))
+
+    def similar(self, query: Vector) -> dict[int, float]:
+        """How similar each of them is to a direction."""
+        if not self.ids:
+            return {}
+        return dict(zip(self.ids, similarities(self._matrix, query).tolist(), strict=True))
+
+
+class Texts:
+    """Entries that hold a word of the query, best first.
+
+    Attributes:
+        scores: of those found so far, by entry.
+        complete: whether these are all.
+        bound: no other scores more.
+    """
+
+    def __init__(self, engine: Engine, words: Sequence[str], within: Range, revision: int) -> None:
+        self._engine = engine
+        self._words = words
+        self._within = within
+        self._revision = revision
+        self.scores: dict[int, float] = {}
+        self.complete = not words
+        self.bound = 0.0
+        self._extra: dict[int, float] = {}
+
+    def extend(self, depth: int) -> None:
+        """Finds at least so many, if there are so many."""
+        if self.complete:
+            return
+        hits = self._engine.text_hits(self._words, self._within, self._revision, depth)
+        self.complete = len(hits) < depth
+        self.bound = hits[-1].score if hits and not self.complete else 0.0
+        self.scores = {hit.entry_id: hit.score for hit in hits} | self._extra
+
+    def add(self, rows: list[EntryRow]) -> None:
+        """Scores entries that the index does not hold."""
+        known = [(row.id, found_by(row.value, row.text)) for row in rows]
+        self.add_texts([(id, text) for id, text in known if text is not None])
+
+    def add_texts(self, texts: list[tuple[int, str]]) -> None:
+        """Scores texts under ids of their own."""
+        if not texts or not self._words:
+            return
+        scores = self._engine.text_scores(self._words, [text for _id, text in texts])
+        for (id, _text), score in zip(texts, scores, strict=True):
+            if score > 0:
+                self.scores[id] = self._extra[id] = score
+
+    def of(self, row: EntryRow) -> float:
+        """The score of an entry that was found by other means."""
+        if self.complete or row.id in self.scores:
+            return self.scores.get(row.id, 0.0)
+        self.add([row])
+        return self.scores.setdefault(row.id, 0.0)
+
+
+class VectorSource(Protocol):
+    """Entries near the query's vector, nearest first.
+
+    Attributes:
+        scores: the similarities of those found so far, by entry.
+        complete: whether these are all.
+        bound: no other is more similar.
+    """
+
+    scores: dict[int, float]
+    complete: bool
+    bound: float
+
+    def extend(self, depth: int) -> None:
+        """Finds at least so many, if there are so many."""
+
+    def of(self, entries: list[int]) -> dict[int, float]:
+        """The similarities of entries that were found by other means, if they have a vector."""
+
+
+class IndexedVectors:
+    """See `VectorSource`: asks a published index, and looks at what came after it.
+
+    The index holds what was current at its watermark. Of its answers those stay that are still
+    visible at the revision; they are scored anew, by the vectors of the log.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        vector_set: VectorSet,
+        generation: Generation,
+        live: LiveVectors,
+        past: PastVectors | None,
+        revision: int,
+        query: Vector,
+        everything: Callable[[], VectorSource],
+    ) -> None:
+        """
+        Args:
+            live: follows the log from the generation's watermark on.
+            past: the vectors at the revision of what was written since, if that lies before
+                the watermark.
+            everything: looks at all vectors; asked if the index is not enough.
+        """
+        self._engine = engine
+        self._set = vector_set
+        self._generation = generation
+        self._live = live
+        self._revision = revision
+        self._query = query
+        self._everything = everything
+        self._after = ExactVectors(live.rows(revision, live.within.namespace), past, query)
+        self._exact: VectorSource | None = None
+        self._similar: dict[int, float] = {}
+        self.scores: dict[int, float] = {}
+        self.complete = False
+        self.bound = 1.0
+
+    def extend(self, depth: int) -> None:
+        if self._exact is None and depth > MAX_DEPTH:
+            self._exact = self._everything()
+        if self._exact is not None:
+            self._exact.extend(depth)
+            self.scores, self.bound = self._exact.scores, self._exact.bound
+            self.complete = self._exact.complete
+            return
+        ids, distances = self._generation.nearest(self._query, 2 * depth)
+        found = ids.tolist()
+        ended = self._live.ended
+        still = [each for each in found if ended.get(each, _ALL) > self._revision]
+        self._score([each for each in still if each not in self._similar])
+        similar = {each: self._similar[each] for each in still if each in self._similar}
+        whole = len(found) >= self._generation.published.live
+        self._after.extend(max(depth, 1))
+        self.scores = similar | self._after.scores
+        self.complete = whole and self._after.complete
+        # What it did not give is no nearer than the last that it gave.
+        last = -1.0 if whole or not len(distances) else 1.0 - float(distances[-1])
+        self.bound = max(last, self._after.bound if not self._after.complete else -1.0)
+
+    def _score(self, entries: list[int]) -> None:
+        stored = self._engine.vectors(self._set.id, entries)
+        if self._revision < self._live.origin:
+            for entry, late in self._engine.vector_revisions(self._set.id, list(stored)).items():
+                if late > self._revision:
+                    del stored[entry]
+        if stored:
+            rows = directions(unpack_many(list(stored.values()), self._set.dimension))
+            found = similarities(rows, self._query).tolist()
+            self._similar.update(zip(stored, found, strict=True))
+
+    def of(self, entries: list[int]) -> dict[int, float]:
+        if self._exact is not None:
+            return self._exact.of(entries)
+        known = self._after.of(entries)
+        self._score([each for each in entries if each not in known and each not in self._similar])
+        return {each: self._similar[each] for each in entries if each in self._similar} | known
+
+
+class NoVectors:
+    """See `VectorSource`: there are none."""
+
+    def __init__(self) -> None:
+        self.scores: dict[int, float] = {}
+        self.complete = True
+        self.bound = -1.0
+
+    def extend(self, depth: int) -> None:
+        return
+
+    def of(self, entries: list[int]) -> dict[int, float]:
+        return {}
+
+
+class ExactVectors:
+    """See `VectorSource`: looks at every vector."""
+
+    def __init__(self, rows: Rows, past: PastVectors | None, query: Vector) -> None:
+        self._rows = rows
+        self._query = query
+        self._near: NDArray[np.float32] | None = None
+        # Of float32 sums, twice what they can be off by.
+        self._error = float(np.finfo(np.float32).eps) * len(query)
+        self._extra = past.similar(query) if past is not None else {}
+        self.scores: dict[int, float] = dict(self._extra)
+        self.complete = False
+        self.bound = 1.0
+
+    def extend(self, depth: int) -> None:
+        if self.complete:
+            return
+        if self._near is None:
+            self._near = self._rows.near(self._query)
+        near, count = self._near, len(self._near)
+        if depth < count:
+            least = float(np.partition(near, count - depth)[count - depth])
+            chosen = np.flatnonzero(near >= max(least - self._error, -1.5))
+            self.bound = least - self._error / 2
+            self.complete = least < -1.5
+        else:
+            chosen = np.flatnonzero(near > -1.5)
+            self.complete = True
+        if self.complete:
+            self.bound = -1.0
+        exact = self._rows.exact(chosen, self._query).tolist()
+        found = dict(zip(self._rows.ids[chosen].tolist(), exact, strict=True))
+        self.scores = found | self._extra
+
+    def of(self, entries: list[int]) -> dict[int, float]:
+        return self._rows.of(entries, self._query) | {
+            entry: self._extra[entry] for entry in entries if entry in self._extra
+        }

@@ -1,0 +1,203 @@
+"""Searches against a look at every entry, over random histories.
+
+A second store on the same file stands for another process: nothing but the file is between the
+two. What a search must find is computed from `list` alone, which knows no index.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+import agentmem
+from tests.embedders import WordsEmbedder, cosine
+
+WORDS = ("budget", "lisbon", "flight", "hotel", "museum", "river")
+NAMESPACES = (None, "team", "team/a", "other")
+texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(" ".join)
+keys = st.sampled_from(["k1", "k2", "k3", "k4"])
+namespaces = st.sampled_from(NAMESPACES)
+
+
+def near(view: Any, query: str, namespace: str | None) -> list[tuple[tuple[str, ...], str, float]]:
+    """What a vector search must find: everything, nearest first."""
+    embedder = WordsEmbedder()
+    towards = embedder.vector(query)
+    found = []
+    for entry in view.list(namespace, track=False):
+        if entry.text is not None:
+            similar = cosine(embedder.vector(entry.text), towards)
+            found.append((entry.namespace, entry.key, similar))
+    return sorted(found, key=lambda each: (-round(each[2], 6), each[0], each[1]))
+
+
+def check(view: Any, query: str, namespace: str | None, pending: set[Any]) -> None:
+    """Holds all modes of a search against the entries that the view lists."""
+    embedded = [each for each in near(view, query, namespace) if (each[0], each[1]) not in pending]
+    hits = view.search(query, mode="vector", namespace=namespace, k=50, track=False)
+    found = [(hit.entry.namespace, hit.entry.key, hit.score) for hit in hits]
+    found.sort(key=lambda each: (-round(each[2], 6), each[0], each[1]))
+    assert [each[:2] for each in found] == [each[:2] for each in embedded]
+    assert [each[2] for each in found] == pytest.approx([each[2] for each in embedded], abs=1e-5)
+    first = view.search(query, mode="vector", namespace=namespace, k=2, track=False)
+    assert first == hits[:2]
+
+    holding = {
+        (entry.namespace, entry.key)
+        for entry in view.list(namespace, track=False)
+        if set((entry.text or "").split()) & set(query.split())
+    }
+    words = view.search(query, mode="text", namespace=namespace, k=50, track=False)
+    assert {(hit.entry.namespace, hit.entry.key) for hit in words} == holding
+    both = view.search(query, namespace=namespace, k=50, track=False)
+    positive = {(hit.entry.namespace, hit.entry.key) for hit in hits if hit.score > 0}
+    assert {(hit.entry.namespace, hit.entry.key) for hit in both} == holding | positive
+    listed = {(e.namespace, e.key): e for e in view.list(namespace, track=False)}
+    for hit in itertools.chain(hits, words, both):
+        assert hit.entry == listed[hit.entry.namespace, hit.entry.key]
+
+
+class SearchMachine(RuleBasedStateMachine):
+    """Two stores on one file, and what both must find."""
+
+    index = "exact"
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="agentmem-test-"))
+        self.stores = [self._opened(), self._opened()]
+        # Which versions had no vector, until which revision.
+        self.deferred: dict[tuple[tuple[str, ...], str, int], int | None] = {}
+
+    def _opened(self) -> agentmem.Store:
+        return agentmem.open(
+            self.folder / "team.db", embedder=WordsEmbedder(), durability="relaxed",
+            index=self.index,
+        )  # fmt: skip
+
+    def pending(self, view: Any) -> set[Any]:
+        """The entries that a view sees without a vector."""
+        found = set()
+        for entry in view.list(track=False):
+            until = self.deferred.get((entry.namespace, entry.key, entry.version), 0)
+            if until is None or view.revision < until:
+                found.add((entry.namespace, entry.key))
+        return found
+
+    @rule(which=st.booleans(), key=keys, namespace=namespaces, text=texts)
+    def put(self, which: bool, key: str, namespace: str | None, text: str) -> None:
+        self.stores[which].put(key, text, namespace=namespace)
+
+    @rule(which=st.booleans(), key=keys, namespace=namespaces, text=texts)
+    def put_deferred(self, which: bool, key: str, namespace: str | None, text: str) -> None:
+        entry = self.stores[which].put(key, text, namespace=namespace, embed="deferred")
+        self.deferred[entry.namespace, key, entry.version or 0] = None
+
+    @rule(which=st.booleans(), key=keys, namespace=namespaces)
+    def delete(self, which: bool, key: str, namespace: str | None) -> None:
+        self.stores[which].delete(key, namespace=namespace)
+
+    @rule(which=st.booleans(), key=keys, namespace=namespaces, text=texts)
+    def merge(self, which: bool, key: str, namespace: str | None, text: str) -> None:
+        store = self.stores[which]
+        inside = f"{namespace or 'root'}/lists"
+        store.append(key, text, namespace=inside)
+
+    @rule(which=st.booleans(), items=st.dictionaries(keys, texts, min_size=1), text=texts)
+    def transact(self, which: bool, items: dict[str, str], text: str) -> None:
+        with self.stores[which].transaction() as tx:
+            for key, value in items.items():
+                tx.put(key, value, namespace="team")
+            check(tx, text, None, self.pending(tx))
+
+    @rule(which=st.booleans(), text=texts)
+    def roll_back(self, which: bool, text: str) -> None:
+        tx = self.stores[which].transaction()
+        tx.put("k1", text)
+        tx.delete("k2")
+        check(tx, text, None, self.pending(tx) - {((), "k1")})
+        tx.rollback()
+
+    @rule(which=st.booleans())
+    def embed(self, which: bool) -> None:
+        store = self.stores[which]
+        before = store.revision
+        store.admin.index()
+        for version, until in self.deferred.items():
+            if until is None:
+                self.deferred[version] = max(store.revision, before)
+
+    @rule(which=st.booleans())
+    def reopen(self, which: bool) -> None:
+        self.stores[which].close()
+        self.stores[which] = self._opened()
+
+    @rule(which=st.booleans(), query=texts, namespace=namespaces, back=st.integers(0, 30))
+    def search_the_past(self, which: bool, query: str, namespace: str | None, back: int) -> None:
+        store = self.stores[which]
+        snap = store.snapshot(at=max(0, store.revision - back))
+        check(snap, query, namespace, self.pending(snap))
+
+    @rule(which=st.booleans(), query=texts, namespace=namespaces)
+    def search(self, which: bool, query: str, namespace: str | None) -> None:
+        snap = self.stores[which].snapshot()
+        check(snap, query, namespace, self.pending(snap))
+        hits = self.stores[which].search(query, namespace=namespace)
+        assert hits == snap.search(query, namespace=namespace)
+
+    @invariant()
+    def both_find_the_same(self) -> None:
+        one, other = (store.search("budget river", k=50) for store in self.stores)
+        assert one == other
+
+    def teardown(self) -> None:
+        for store in getattr(self, "stores", ()):
+            assert store.admin.verify().problems == []
+            store.close()
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+
+class IndexMachine(SearchMachine):
+    """The same, with an index by Chroma that is damaged now and then."""
+
+    index = "chroma"
+
+    @rule(seed=st.integers(0, 2**32))
+    def damage(self, seed: int) -> None:
+        rng = random.Random(seed)
+        folder = self.folder / "team.db-index"
+        files = sorted(each for each in folder.rglob("*") if each.is_file() and "/g-" in str(each))
+        if not files:
+            return
+        victim = rng.choice(files)
+        how = rng.choice(["flip", "cut", "delete"])
+        if how == "delete":
+            victim.unlink()
+            return
+        content = bytearray(victim.read_bytes())
+        victim.unlink()  # what is open keeps its own
+        if how == "cut":
+            del content[rng.randrange(len(content) + 1) :]
+        elif content:
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        victim.write_bytes(content)
+
+
+TestSearch = SearchMachine.TestCase
+TestSearch.settings = settings(
+    max_examples=60, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+)
+TestIndex = IndexMachine.TestCase
+TestIndex.settings = settings(
+    max_examples=10, stateful_step_count=20, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,285 @@
+"""The index by Chroma: published whole, never in the way, and right while it lags or is broken."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agentmem
+from agentmem.search.generations import BrokenGenerationError, Generations
+from agentmem.search.indexer import published_of
+from tests.search.index_workers import DIMENSION, opened, vector
+
+COUNT = 300
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "team.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[agentmem.Store]:
+    with opened(str(path)) as store:
+        fill(store, range(COUNT))
+        yield store
+    with opened(str(path)) as store:
+        assert store.admin.verify().problems == []
+
+
+def fill(store: agentmem.Store, numbers: Any) -> None:
+    with store.transaction() as tx:
+        for number in numbers:
+            tx.put(f"k{number:05}", {"n": number}, vector=vector(number), overwrite=True)
+
+
+def nearest(view: Any, query: Any, k: int = 10) -> list[str]:
+    """Keys by a look at every entry."""
+    entries = view.list(track=False)
+    rows = np.array([vector(entry.value["n"]) for entry in entries])
+    near = rows @ query / np.linalg.norm(rows, axis=1)
+    return [entries[index].key for index in np.argsort(-near)[:k]]
+
+
+def assert_right(view: Any, seed: int, rounds: int = 5) -> None:
+    """Recall@10 of at least 0.95, and true scores."""
+    rng = np.random.default_rng(seed)
+    hit = total = 0
+    for _round in range(rounds):
+        query = rng.normal(size=DIMENSION).astype(np.float32)
+        found = view.search(query, k=10)
+        expected = nearest(view, query)
+        hit += len({each.entry.key for each in found} & set(expected))
+        total += len(expected)
+        for each in found:
+            row = vector(each.entry.value["n"])
+            cosine = row @ query / np.linalg.norm(row) / np.linalg.norm(query)
+            assert each.score == pytest.approx(float(cosine), abs=1e-5)
+    assert hit >= 0.95 * total
+
+
+def index_of(store: agentmem.Store) -> Any:
+    """The published index, as the store's database knows it."""
+    return store._core.engine.generation(1)
+
+
+def folder_of(path: Path) -> Path:
+    return Path(f"{path}-index") / "1"
+
+
+def test_an_index_answers_for_the_present_the_past_and_what_came_later(
+    store: agentmem.Store, seed: int
+) -> None:
+    before = store.snapshot()
+    assert store.admin.stats()["index"] == "exact"
+    fill(store, range(COUNT, COUNT + 50))
+    store.admin.index()
+    at_index = store.snapshot()
+    assert index_of(store).revision == store.revision
+    assert index_of(store).live == COUNT + 50
+    assert_right(store, seed)
+    assert_right(before, seed)
+    fill(store, range(100, 130))
+    for number in range(40):
+        store.delete(f"k{number:05}", overwrite=True)
+    fill(store, range(COUNT + 50, COUNT + 80))
+    assert index_of(store).revision < store.revision
+    for view in (store, store.snapshot(), at_index, before):
+        assert_right(view, seed)
+    with store.transaction() as tx:
+        tx.put("mine", {"n": 9_999}, vector=vector(9_999))
+        assert tx.search(vector(9_999), k=1, track=False)[0].entry.key == "mine"
+        assert_right(tx, seed)
+    stats = store.admin.stats()
+    assert stats["index"] == "chroma"
+    assert stats["index_watermark"] == index_of(store).revision
+    assert stats["index_lag"] == 30 + 40 + 30 + 1
+
+
+def test_the_next_generation_is_made_from_the_last(store: agentmem.Store, seed: int) -> None:
+    store.admin.index()
+    first = index_of(store)
+    fill(store, range(10))
+    store.delete("k00020", overwrite=True)
+    fill(store, range(COUNT, COUNT + 10))
+    store.admin.index()
+    second = index_of(store)
+    assert second.name != first.name
+    assert (second.live, second.dead) == (COUNT + 9, 11)
+    assert_right(store, seed)
+    for _round in range(8):  # until a fifth is dead
+        fill(store, range(10))
+        store.admin.index()
+    assert index_of(store).dead < 60
+    assert_right(store, seed)
+    last = index_of(store)
+    store.admin.index()
+    assert index_of(store) == last
+
+
+def test_old_generations_and_views_give_their_disk_back(store: agentmem.Store, path: Path) -> None:
+    for number in range(4):
+        fill(store, [number])
+        store.admin.index()
+        store.search(vector(1))
+    names = [each.name for each in folder_of(path).iterdir()]
+    assert [name for name in names if name.startswith("g-")] == [index_of(store).name]
+    store.close()
+    names = [each.name for each in folder_of(path).iterdir()]
+    with opened(str(path)) as other:
+        assert sorted(names) == [index_of(other).name, "lock"]
+
+
+def test_who_searches_in_an_old_generation_goes_on(path: Path, store: agentmem.Store) -> None:
+    generations = Generations(str(path.parent / "own"), DIMENSION)
+    rows = np.array([vector(number) for number in range(50)])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    first = generations.build(None, [], [(np.arange(50), rows)])
+    reader = generations.open(first)
+    second = generations.build(first, [7], [])
+    assert generations.sweep([second.name]) > 0
+    assert reader.nearest(rows[7], 1)[0].tolist() == [7]
+    assert generations.open(second).nearest(rows[7], 1)[0].tolist() != [7]
+    with pytest.raises(BrokenGenerationError):
+        generations.open(first)
+
+
+def test_what_does_not_answer_is_not_published(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agentmem.search import chroma
+
+    fill_honestly = chroma.fill
+
+    def forgetful(folder: str, gone: Any, added: Any) -> int:
+        batches = list(added)
+        fill_honestly(folder, gone, [(ids[1:], rows[1:]) for ids, rows in batches])
+        return sum(len(ids) for ids, _rows in batches)
+
+    monkeypatch.setattr(chroma, "fill", forgetful)
+    rows = np.array([vector(number) for number in range(50)])
+    generations = Generations(str(path) + "-own", DIMENSION)
+    with pytest.raises(BrokenGenerationError, match="49 rows, not 50"):
+        generations.build(None, [], [(np.arange(50), rows)])
+    monkeypatch.setattr(
+        chroma, "fill", lambda folder, gone, added: forgetful(folder, gone, added) - 1
+    )
+    with pytest.raises(BrokenGenerationError, match="row 0 is not found"):
+        generations.build(None, [], [(np.arange(50), rows)])
+
+
+def damage(folder: Path, rng: random.Random) -> tuple[Path, bytes]:
+    """Changes, cuts or deletes one file; returns it and what it held."""
+    victim = rng.choice(sorted(each for each in folder.rglob("*") if each.is_file()))
+    before = victim.read_bytes()
+    content = bytearray(before)
+    how = rng.choice(["flip", "cut", "delete"]) if content else "delete"
+    victim.unlink()  # what is open keeps its own
+    if how == "flip":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        victim.write_bytes(content)
+    elif how == "cut":
+        victim.write_bytes(content[: rng.randrange(len(content))])
+    return victim, before
+
+
+def test_no_damaged_generation_is_opened(store: agentmem.Store, path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    store.admin.index()
+    published = published_of(index_of(store))
+    generations = Generations(str(folder_of(path)), DIMENSION)
+    for _trial in range(50):
+        victim, before = damage(folder_of(path) / published.name, rng)
+        with pytest.raises(BrokenGenerationError):
+            generations.open(published)
+        victim.write_bytes(before)
+    generations.open(published).close()
+
+
+@pytest.mark.slow
+def test_a_damaged_index_is_noticed_and_built_again(
+    store: agentmem.Store, path: Path, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(seed)
+    store.admin.index()
+    for trial in range(5):
+        name = index_of(store).name
+        damage(folder_of(path) / name, rng)
+        with opened(str(path)) as reader:
+            assert_right(reader, trial, rounds=1)
+            assert "damaged" in caplog.text
+            reader.admin.index()
+            assert index_of(reader).name != name
+            assert_right(reader, trial, rounds=1)
+    shutil.rmtree(folder_of(path))
+    with opened(str(path)) as reader:
+        assert_right(reader, seed)
+        reader.admin.index()
+        assert_right(reader, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_killed_builders_leave_nothing_that_is_opened(
+    store: agentmem.Store, path: Path, seed: int
+) -> None:
+    killed = 0
+    for trial in range(10):
+        fill(store, [trial])
+        code = _worker("build", path, 1 + 2 * trial).wait()
+        killed += code == -signal.SIGKILL
+        assert code in (0, -signal.SIGKILL)
+        with opened(str(path)) as reader:
+            assert_right(reader, seed, rounds=1)
+    assert killed >= 6
+    fill(store, [1])
+    store.admin.index()
+    names = sorted(each.name for each in folder_of(path).iterdir())
+    assert [each for each in names if not each.startswith("view-")] == [
+        index_of(store).name, "lock",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_many_search_while_one_writes_and_builders_are_killed(
+    store: agentmem.Store, path: Path
+) -> None:
+    store.admin.index()
+    searchers = [_worker("search", path, 25) for _each in range(4)]
+    number = COUNT
+    for trial in range(6):
+        fill(store, range(number, number + 20))
+        store.delete(f"k{trial:05}", overwrite=True)
+        number += 20
+        builder = _worker("build", path, 5 + 3 * trial)
+        assert builder.wait() in (0, -signal.SIGKILL)
+    for searcher in searchers:
+        assert searcher.wait() == 0
+
+
+def _worker(what: str, path: Path, number: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.search.index_workers", what, str(path), str(number)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ,
+    )
+
+
+def test_a_store_of_few_vectors_needs_no_index(path: Path) -> None:
+    with agentmem.open(path, embedder=None) as store:
+        fill(store, range(20))
+        store.admin.index()
+        store.search(vector(1))
+        assert index_of(store) is None
+    assert not folder_of(path).exists()
