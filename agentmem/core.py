@@ -117,6 +117,7 @@ class Core:
             self.searcher.prepare(request)
         elif request.late:
             request.embedder = self.searcher.embedder
+            request.has_vectors = True
         merged = 0
         while merged < self.limits.max_merge_rounds:
             self._committer.submit(request)

@@ -212,7 +212,10 @@ class Judge:
         return found.id if found is not None and found[1:] == made else None
 
     def _claim(self, label: str, embedder: str, dimension: int) -> None:
-        sets, of = self.spaces()
+        known = self.spaces()
+        # What the session gave belongs to others, too, and this batch may come to nothing.
+        sets, of = dict(known.sets), dict(known.of)
+        self._spaces = Spaces(sets, of)
         same = [each.id for each in sets.values() if each[1:] == (embedder, dimension)]
         set_id = same[0] if same else max(sets, default=0) + 1
         if not same:

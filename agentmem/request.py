@@ -231,6 +231,7 @@ class Request:
         accepted: JSON text of what a repair judged to be still right.
         change: to a table beside the log, in the same database transaction.
         embedder: what makes vectors of the words that it writes; None: nothing does.
+        has_vectors: it may write vectors.
         vectors: those that it has made so far, by the words.
         embeddings: how often it was asked for more.
         late: (entry id, namespace, vector) to add to entries that were committed without.
@@ -261,6 +262,7 @@ class Request:
     change: Change | None = None
     earlier: list[ConflictRow] = field(default_factory=list)
     embedder: Embedder | None = None
+    has_vectors: bool = False
     vectors: dict[str, bytes] = field(default_factory=dict)
     embeddings: int = 0
     late: list[tuple[int, str, bytes]] = field(default_factory=list)
@@ -276,15 +278,6 @@ class Request:
     def reset(self) -> None:
         """Forgets a verdict, so that the request can be judged again."""
         self.receipt = self.error = self.stale = self.merges = self.texts = None
-
-    @property
-    def has_vectors(self) -> bool:
-        """Whether it may write vectors."""
-        return (
-            self.embedder is not None
-            or bool(self.late)
-            or any(write.vector is not None for write in self.writes.values())
-        )
 
     @property
     def size(self) -> int:

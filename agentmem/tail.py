@@ -196,7 +196,7 @@ class Tail:
     def _index(self, entry_id: int, outcome: Outcome, head: EntryRow | None) -> None:
         """What search has to know of a new entry."""
         rows = self.rows
-        if head is not None and not head.deleted:
+        if head is not None:
             before = found_by(head.value, head.text)
             # An entry of this batch is not in the index yet.
             if before is not None and rows.texts.pop(head.id, None) is None:

@@ -31,7 +31,7 @@ def _ours(store: agentmem.Store) -> dict[str, Counter]:
 
 def _race(bench: Bench, peers: Mapping[str, Counter]) -> dict[str, Samples]:
     with ExitStack() as stack:
-        store = stack.enter_context(agentmem.open(bench.path("store.db")))
+        store = stack.enter_context(agentmem.open(bench.path("store.db"), embedder=None))
         counters = {**_ours(store), **peers}
         sides = {}
         for name, counter in counters.items():

@@ -43,7 +43,7 @@ def _put(bench: Bench) -> Mapping[str, Figure]:
     text = json.dumps(SMALL)
     with ExitStack() as stack:
         server = stack.enter_context(postgres_server(bench))
-        store = stack.enter_context(agentmem.open(server.new_store()))
+        store = stack.enter_context(agentmem.open(server.new_store(), embedder=None))
         raw = stack.enter_context(RawServer(server))
         bare = stack.enter_context(RawServer(server, autocommit=True))
         samples = interleave(
@@ -71,7 +71,7 @@ def _put_many(bench: Bench) -> Mapping[str, Figure]:
     text = json.dumps(SMALL)
     with ExitStack() as stack:
         server = stack.enter_context(postgres_server(bench))
-        store = stack.enter_context(agentmem.open(server.new_store()))
+        store = stack.enter_context(agentmem.open(server.new_store(), embedder=None))
         raw = stack.enter_context(RawServer(server))
 
         def keys(number: int) -> list[str]:
@@ -95,7 +95,7 @@ def _put_many(bench: Bench) -> Mapping[str, Figure]:
 def _threads(bench: Bench) -> Mapping[str, Figure]:
     with ExitStack() as stack:
         server = stack.enter_context(postgres_server(bench))
-        store = stack.enter_context(agentmem.open(server.new_store()))
+        store = stack.enter_context(agentmem.open(server.new_store(), embedder=None))
 
         def putter(prefix: str) -> Callable[[int], object]:
             return lambda number: store.put(f"{prefix}-{number}", SMALL)
@@ -123,7 +123,7 @@ def _put_langgraph(bench: Bench) -> Mapping[str, Figure]:
     value = {"n": SMALL}
     with ExitStack() as stack:
         server = stack.enter_context(postgres_server(bench))
-        store = stack.enter_context(agentmem.open(server.new_store()))
+        store = stack.enter_context(agentmem.open(server.new_store(), embedder=None))
         peer = stack.enter_context(langgraph_postgres_store(server))
         samples = interleave(
             bench,
@@ -143,7 +143,7 @@ def _threads_langgraph(bench: Bench) -> Mapping[str, Figure]:
     value = {"n": SMALL}
     with ExitStack() as stack:
         server = stack.enter_context(postgres_server(bench))
-        store = stack.enter_context(agentmem.open(server.new_store()))
+        store = stack.enter_context(agentmem.open(server.new_store(), embedder=None))
         plain = stack.enter_context(langgraph_postgres_store(server))
         pooled = stack.enter_context(langgraph_postgres_store(server, pool=_POOL))
         counts = {name: [0] * _THREADS for name in ("put", "plain", "pooled")}
@@ -185,7 +185,7 @@ def _get_langgraph(bench: Bench) -> Mapping[str, Figure]:
     items = {f"k{number}": _document(number) for number in range(_KEYS)}
     with ExitStack() as stack:
         server = stack.enter_context(postgres_server(bench))
-        store = stack.enter_context(agentmem.open(server.new_store()))
+        store = stack.enter_context(agentmem.open(server.new_store(), embedder=None))
         peer = stack.enter_context(langgraph_postgres_store(server))
         store.put_many(items, namespace="notes")
         fill_langgraph(peer, "notes", items)
@@ -206,7 +206,7 @@ def _get(bench: Bench) -> Mapping[str, Figure]:
     items = {f"k{number}": _document(number) for number in range(_KEYS)}
     with ExitStack() as stack:
         server = stack.enter_context(postgres_server(bench))
-        store = stack.enter_context(agentmem.open(server.new_store()))
+        store = stack.enter_context(agentmem.open(server.new_store(), embedder=None))
         raw = stack.enter_context(RawServer(server, autocommit=True))
         store.put_many(items)
         raw.insert_many([(key, json.dumps(value)) for key, value in items.items()])

@@ -48,7 +48,7 @@ def count(
     side is one increment, in which connections are opened and statements prepared.
     """
     with ExitStack() as stack:
-        store = stack.enter_context(agentmem.open(store_url))
+        store = stack.enter_context(agentmem.open(store_url, embedder=None))
         raw = stack.enter_context(connect(url, schema, autocommit=False))
         bare = stack.enter_context(connect(url, schema))
         steps: Mapping[str, Callable[[], object]] = {
@@ -105,7 +105,7 @@ def _counter(bench: Bench) -> Mapping[str, Figure]:
     rates: dict[str, list[list[float]]] = defaultdict(lambda: [[] for _ in range(_PROCESSES)])
     with postgres_server(bench) as server:
         target, schema = server.new_store(), _table(server)
-        agentmem.open(target).close()
+        agentmem.open(target, embedder=None).close()
 
         def heard(worker: int, found: tuple[str, int, float]) -> None:
             name, done, seconds = found
@@ -146,7 +146,7 @@ def _check(server: Server, target: str, schema: str, counted: Mapping[str, int])
     with connect(server.url, schema) as connection:
         for name in _THEIRS:
             found[name] = connection.execute(_READ, (name,)).fetchone()[0]
-    with agentmem.open(target) as store:
+    with agentmem.open(target, embedder=None) as store:
         for name, key in _OURS.items():
             found[name] = int(store[key])
             versions = [entry.version for entry in store.history(key)]

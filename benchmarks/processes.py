@@ -30,7 +30,7 @@ def write(
     Reports (puts in that time, longest put in seconds).
     """
     clock = time.perf_counter
-    with agentmem.open(path) as store:
+    with agentmem.open(path, embedder=None) as store:
         store.put(f"k{number}", SMALL)
         begin()
         last = clock()
@@ -56,10 +56,10 @@ class _Window:
 
 def _window(path: str, size: int, window_s: float) -> _Window:
     heard: dict[int, tuple[int, float]] = {}
-    agentmem.open(path).close()
+    agentmem.open(path, embedder=None).close()
     crew = Crew(write, [(path, number, window_s) for number in range(size)])
     crew.run(heard.__setitem__)
-    with agentmem.open(path) as store:
+    with agentmem.open(path, embedder=None) as store:
         for number, (count, _longest) in heard.items():
             entry = store.get(f"k{number}")
             require(entry is not None and entry.version == count + 1, f"k{number} lost a put")

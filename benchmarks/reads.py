@@ -27,7 +27,7 @@ def _document(number: int) -> dict[str, Any]:
 def _get(bench: Bench) -> Mapping[str, Figure]:
     """Against raw SQLite first: that needs nothing installed."""
     with (
-        agentmem.open(bench.path("store.db"), durability="relaxed") as store,
+        agentmem.open(bench.path("store.db"), embedder=None, durability="relaxed") as store,
         Raw(bench.path("raw.db"), "relaxed") as raw,
     ):
         store.put_many({f"k{number}": _document(number) for number in range(_KEYS)})
@@ -59,7 +59,7 @@ def _key(number: int) -> str:
 def _get_langgraph(bench: Bench) -> Mapping[str, Figure]:
     items = {f"k{number}": _document(number) for number in range(_KEYS)}
     with ExitStack() as stack:
-        store = stack.enter_context(agentmem.open(bench.path("store.db")))
+        store = stack.enter_context(agentmem.open(bench.path("store.db"), embedder=None))
         plain = stack.enter_context(langgraph_store(bench.path("plain.db")))
         tuned = stack.enter_context(langgraph_store(bench.path("tuned.db"), tuned=True))
         store.put_many(items, namespace="notes")
@@ -87,7 +87,7 @@ def _get_langgraph(bench: Bench) -> Mapping[str, Figure]:
 
 def _versions(bench: Bench) -> Mapping[str, Figure]:
     """The snapshot is taken when half of the versions are there: it reads the past."""
-    with agentmem.open(bench.path("store.db"), durability="relaxed") as store:
+    with agentmem.open(bench.path("store.db"), embedder=None, durability="relaxed") as store:
         halves = {versions: (versions + 1) // 2 for versions in _VERSIONS}
         for versions, half in halves.items():
             for number in range(half):
@@ -114,7 +114,7 @@ def _versions(bench: Bench) -> Mapping[str, Figure]:
 
 def _list(bench: Bench) -> Mapping[str, Figure]:
     with (
-        agentmem.open(bench.path("store.db"), durability="relaxed") as store,
+        agentmem.open(bench.path("store.db"), embedder=None, durability="relaxed") as store,
         Raw(bench.path("raw.db"), "relaxed") as raw,
     ):
         rows = [(f"k{number:05}", _document(number)) for number in range(_LISTED)]

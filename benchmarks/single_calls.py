@@ -26,7 +26,7 @@ _FULL_ROUNDS: Final = 600
 def _against_raw(bench: Bench, durability: str, value: object, count: int) -> Figure:
     text = json.dumps(value)
     with (
-        agentmem.open(bench.path("store.db"), durability=durability) as store,
+        agentmem.open(bench.path("store.db"), embedder=None, durability=durability) as store,
         Raw(bench.path("raw.db"), durability) as raw,
     ):
         samples = interleave(
@@ -60,7 +60,7 @@ def _put_text(bench: Bench) -> Mapping[str, Figure]:
 def _put_langgraph(bench: Bench) -> Mapping[str, Figure]:
     value = {"n": SMALL}
     with ExitStack() as stack:
-        store = stack.enter_context(agentmem.open(bench.path("store.db")))
+        store = stack.enter_context(agentmem.open(bench.path("store.db"), embedder=None))
         peer = stack.enter_context(langgraph_store(bench.path("langgraph.db")))
         samples = interleave(
             bench,

@@ -31,7 +31,7 @@ def _check(store: agentmem.Store, prefix: str, size: int, version: int) -> None:
 
 def _threads(bench: Bench) -> Mapping[str, Figure]:
     with ExitStack() as stack:
-        store = stack.enter_context(agentmem.open(bench.path("store.db")))
+        store = stack.enter_context(agentmem.open(bench.path("store.db"), embedder=None))
         alone = _putter(store, "alone")
         sides: dict[str, Callable[[int], object]] = {
             "alone": lambda number: [alone(0) for _ in range(_ALONE)]
@@ -55,7 +55,7 @@ def _langgraph(bench: Bench) -> Mapping[str, Figure]:
     size, each = 8, 8
     value = {"n": SMALL}
     with ExitStack() as stack:
-        store = stack.enter_context(agentmem.open(bench.path("store.db")))
+        store = stack.enter_context(agentmem.open(bench.path("store.db"), embedder=None))
         peer = stack.enter_context(langgraph_store(bench.path("langgraph.db"), tuned=True))
         counts: list[list[int]] = [[0] * size, [0] * size]
 

@@ -25,7 +25,7 @@ def _writer(store: agentmem.Store, size: int) -> Callable[[int], None]:
 
 
 def _transactions(bench: Bench) -> Mapping[str, Figure]:
-    with agentmem.open(bench.path("store.db"), durability="relaxed") as store:
+    with agentmem.open(bench.path("store.db"), embedder=None, durability="relaxed") as store:
         sides = {str(size): _writer(store, size) for size in _SIZES}
         samples = interleave(bench, 400, sides)
         rounds = len(samples["1"].seconds)

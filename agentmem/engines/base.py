@@ -326,9 +326,10 @@ class Change:
     Attributes:
         name: one of ``set_strategy``, ``unset_strategy``, ``set_tag``, ``unset_tag``,
             ``resolve_conflict``, ``fence``, ``move_space`` (a namespace gets another set of
-            vectors), ``drop_vectors`` (some of a set that nobody has any more), ``publish`` and
-            ``unpublish`` (an index); in a copy also ``raise_floor`` and ``copy_conflict`` (writes
-            a record under its own id, or how it ended into the one that is there).
+            vectors; ``count_spaces`` goes with it), ``drop_vectors`` (some of a set that nobody
+            has any more), ``publish`` and ``unpublish`` (an index); in a copy also
+            ``raise_floor`` and ``copy_conflict`` (writes a record under its own id, or how it
+            ended into the one that is there).
         values: what the change of that name needs, by name.
         count: the rows that it touched, set by the session.
     """
@@ -635,6 +636,9 @@ class Engine(Protocol):
 
     def spaces(self) -> Spaces:
         """Which vectors the top-level namespaces have."""
+
+    def spaces_count(self) -> int:
+        """How often `spaces` has changed."""
 
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
         """The vectors of these entries; those that have none are left out."""

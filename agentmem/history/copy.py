@@ -280,6 +280,8 @@ class _Copy:
             elif there.of[label] != set_id:
                 values = {"namespace": label, "set_id": set_id}
                 rows.changes.append(Change("move_space", values))
+        if rows.changes:
+            rows.changes.append(Change("count_spaces"))
         for set_id in self._spaces.sets:
             changes = self._source.vector_changes(set_id, Range(""), self.began, self.end)
             rows.vectors += [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from agentmem.search.vectors import Vector
 
-__all__ = ["Reader", "fill", "is_installed"]
+__all__ = ["Reader", "fill", "is_installed", "require"]
 
 _COLLECTION: Final = "rows"
 _BATCH: Final = 5_000
@@ -32,16 +32,21 @@ def is_installed() -> bool:
     return importlib.util.find_spec("chromadb") is not None
 
 
-def _client(folder: str) -> Any:
-    try:
-        import chromadb
-        from chromadb.config import Settings
-    except ImportError as error:
+def require() -> None:
+    """Raises `MissingExtraError` if Chroma is not installed."""
+    if not is_installed():
         raise MissingExtraError(
             "an index by Chroma needs chromadb; install it with: "
             "pip install 'agentmem-store[chroma]', or open the store with index=\"exact\"",
             extra="chroma",
-        ) from error
+        )
+
+
+def _client(folder: str) -> Any:
+    require()
+    import chromadb
+    from chromadb.config import Settings
+
     return chromadb.PersistentClient(folder, settings=Settings(anonymized_telemetry=False))
 
 

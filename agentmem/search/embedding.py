@@ -211,6 +211,8 @@ def _switch(core: Core, target: VectorSet) -> bool:
             elif spaces.of[label] != target.id:
                 values = {"namespace": label, "set_id": target.id}
                 rows.changes.append(Change("move_space", values))
+        if rows.changes:
+            rows.changes.append(Change("count_spaces"))
         return rows if rows.spaces or rows.changes else None
 
     write_beside(core.engine, core.limits, changes)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from agentmem.search import chroma
+from agentmem.search import chroma, filler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,7 +135,7 @@ class Generations:
                     progress(done)
 
         try:
-            live = chroma.fill(building, gone, watched())
+            live = _fill(building, gone, watched(), self._dimension)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -249,6 +249,35 @@ def _close(reader: chroma.Reader, view: str, lock: int, pid: int) -> None:
     if os.getpid() == pid:
         reader.close()
         _remove_view(view, lock)
+
+
+def _fill(folder: str, gone: Sequence[int], added: Iterable[Batch], dimension: int) -> int:
+    """Has a child process change the rows of a folder; returns how many it has then."""
+    chroma.require()
+    child = subprocess.Popen(  # noqa: S603  # this Python, on a folder of our own
+        [sys.executable, "-m", "agentmem.search.filler", folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert child.stdin is not None, "it is a pipe"
+        asked = {"gone": list(gone), "dimension": dimension}
+        child.stdin.write(json.dumps(asked).encode() + b"\n")
+        for ids, rows in added:
+            child.stdin.write(filler.frame(ids, rows))
+        child.stdin.write(filler.frame(*filler.NOTHING))
+        out, told = child.communicate()
+    except BrokenPipeError:
+        out, told = child.communicate()
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    if child.returncode != 0:
+        last = (told.decode(errors="replace").strip().splitlines() or [""])[-1]
+        raise BrokenGenerationError(f"it could not be built (exit {child.returncode}): {last}")
+    return int(out)
 
 
 def _locked(descriptor: int, *, wait: bool = False) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,7 @@ __all__ = ["INDEXES", "Found", "Searcher"]
 INDEXES: Final = ("auto", "exact", "chroma")
 _ALL: Final = 2**62
 _MAX_PENDING: Final = 100_000  # that are counted
+_LOOK_S: Final = 0.5  # after so long it is looked again whether the log was replaced
 _MAX_LIVE: Final = 8  # namespaces whose vectors are kept in memory
 _MAX_PAST: Final = 16  # views whose difference is kept
 
@@ -88,7 +90,8 @@ class Searcher:
         self._lock = threading.Lock()  # protects what follows
         self._live: OrderedDict[tuple[int, str], LiveVectors] = OrderedDict()
         self._past: OrderedDict[tuple[int, str], Past] = OrderedDict()
-        self._spaces: Spaces | None = None
+        self._spaces: tuple[int, Spaces] | None = None
+        self._looked_at = 0.0
         self._indexes = Indexes(engine, limits, index)
 
     # Writing: vectors for what is written.
@@ -99,7 +102,11 @@ class Searcher:
         Raises:
             EmbedderError: the embedder failed, or is not that of the namespace.
         """
+        if self.embedder is None:
+            request.has_vectors = any(write.vector for write in request.writes.values())
+            return
         request.embedder = self.embedder
+        request.has_vectors = True
         texts: dict[str, None] = {}
         for place, write in request.writes.items():
             if write.value is None or write.steps:
@@ -123,11 +130,10 @@ class Searcher:
         if embedder is None:
             return False
         label = top_label(place[0])
-        spaces = self._spaces
-        found = set_of(spaces, label) if spaces is not None else None
+        known = self._spaces
+        found = set_of(known[1], label) if known is not None else None
         if found is None or found.embedder != embedder.identity:
-            spaces = self._spaces = self._engine.spaces()
-            found = set_of(spaces, label)
+            found = set_of(self.spaces(), label)
         if found is None or found.embedder == embedder.identity:
             return True
         if gives_way(embedder, found):
@@ -236,6 +242,15 @@ class Searcher:
         )
         return Found(plan.answer(), query, chosen, towards, weight)
 
+    def spaces(self) -> Spaces:
+        """The spaces, read again only if they have changed."""
+        count = self._engine.spaces_count()
+        known = self._spaces
+        if known is None or known[0] != count:
+            # Counted first: what is read may be newer, which costs another look.
+            known = self._spaces = (count, self._engine.spaces())
+        return known[1]
+
     def _query_vector(self, text: str, embedded: dict[str, bytes] | None) -> bytes:
         assert self.embedder is not None, "it has chosen the set"
         known = embedded.get("query:" + text) if embedded is not None else None
@@ -255,29 +270,25 @@ class Searcher:
         """
         if query.mode == "text" or (query.mode == "hybrid" and self.embedder is None):
             return None, False
-        spaces = self._spaces = self._engine.spaces()
-        inside = {
-            label: spaces.sets[set_id]
-            for label, set_id in spaces.of.items()
-            if label.startswith(within.namespace) or within.namespace.startswith(label or "\x01")
-        }
+        spaces = self.spaces()
+        inside = spaces.of
         if within.namespace:
             label = top_label(within.namespace)
             inside = {label: inside[label]} if label in inside else {}
+        used = {spaces.sets[set_id] for set_id in set(inside.values())}
         embedder = self.embedder
         if query.vector is not None:
-            return self._given(query.vector, set(inside.values()), embedder), True
+            return self._given(query.vector, used, embedder), True
         if embedder is None:
             raise EmbedderError(
                 'mode="vector" for words needs an embedder: agentmem.open(..., embedder=...), or '
                 "the extra local (pip install 'agentmem-store[local]'); or give a vector"
             )
-        for label, found in sorted(inside.items()):
-            if found.embedder != embedder.identity and not embedder.automatic:
-                raise wrong_embedder(label, found, embedder)
-        mine = [found for found in inside.values() if found.embedder == embedder.identity]
-        if not mine and inside and query.mode == "vector":
-            raise wrong_embedder(*min(inside.items()), embedder)
+        mine = [found for found in used if found.embedder == embedder.identity]
+        others = len(used) > len(mine)
+        if others and (not embedder.automatic or (not mine and query.mode == "vector")):
+            label = min(each for each in inside if spaces.sets[inside[each]] not in mine)
+            raise wrong_embedder(label, spaces.sets[inside[label]], embedder)
         return (mine[0], True) if mine else (None, not inside)
 
     def _given(
@@ -389,6 +400,10 @@ class Searcher:
         return known
 
     def _same_history(self, at: Position) -> bool:
+        now = time.monotonic()
+        if now < self._looked_at + _LOOK_S:
+            return True
+        self._looked_at = now
         position = self._engine.position()
         if position.revision == at.revision:
             return position.hash == at.hash

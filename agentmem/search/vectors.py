@@ -51,6 +51,10 @@ def pack(vector: object, what: str, dimension: int | None = None) -> bytes:
         raise EmbedderError(f"{what} is {type(vector).__name__}, not a list of numbers")
     try:
         array = np.asarray(vector)
+        plain = array.dtype == np.float32 and array.shape == (dimension,)
+        # Most come like this; and a sum of squares is finite if all of the numbers are.
+        if plain and np.isfinite(np.dot(array, array)):
+            return array.astype("<f4", copy=False).tobytes()
         if array.dtype.kind not in "fiu":
             raise TypeError(f"its numbers are {array.dtype}")
         with np.errstate(over="ignore"):
@@ -102,7 +106,9 @@ def direction(vector: Any) -> Vector:
     """As `directions`, of one vector."""
     import numpy as np
 
-    found: Vector = directions(np.asarray(vector, dtype=np.float32).reshape(1, -1))[0]
+    wide = np.asarray(vector, dtype=np.float64)
+    length = float(np.sqrt(np.multiply(wide, wide).sum()))
+    found: Vector = (wide / length if length else wide).astype(np.float32)
     return found
 
 

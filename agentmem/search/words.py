@@ -52,12 +52,12 @@ def found_by(value: str | None, text: str | None) -> str | None:
     Returns:
         The text; None if it is hidden, or there is none.
     """
-    if value is None:
-        return None
-    if text is not None:
-        return text or None
-    # Most values that hold no string need not be parsed to know it.
-    return search_text(None, load(value), _LIMITS) if '"' in value else None
+    if text is None:
+        # Values that hold no string need not be parsed to know it.
+        if value is None or '"' not in value:
+            return None
+        return search_text(None, load(value), _LIMITS)
+    return text or None if value is not None else None
 
 
 def indexed(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import agentmem
-from agentmem.search import chroma, generations
+from agentmem.search import generations
 
 DIMENSION = 8
 
@@ -48,18 +48,18 @@ def build_and_die(path: str, after: int) -> None:
     generations._link = step(generations._link)
     generations.shutil.copytree = step(generations.shutil.copytree)  # type: ignore[attr-defined]
     os.rename = step(os.rename)
-    fill = chroma.fill
+    fill = generations._fill
 
-    def filled(folder: str, gone: Any, added: Any) -> int:
+    def filled(folder: str, gone: Any, added: Any, dimension: int) -> int:
         def batches() -> Iterator[Any]:
             for ids, rows in added:
                 for start in range(0, len(ids), 50):
                     step(lambda: None)()
                     yield ids[start : start + 50], rows[start : start + 50]
 
-        return fill(folder, gone, batches())
+        return fill(folder, gone, batches(), dimension)
 
-    chroma.fill = filled
+    generations._fill = filled
     with opened(path) as store:
         store.admin.index()
 

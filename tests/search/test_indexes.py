@@ -155,23 +155,22 @@ def test_who_searches_in_an_old_generation_goes_on(path: Path, store: agentmem.S
 
 
 def test_what_does_not_answer_is_not_published(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agentmem.search import chroma
+    from agentmem.search import generations as module
 
-    fill_honestly = chroma.fill
+    fill_honestly = module._fill
 
-    def forgetful(folder: str, gone: Any, added: Any) -> int:
+    def forgetful(folder: str, gone: Any, added: Any, dimension: int) -> int:
         batches = list(added)
-        fill_honestly(folder, gone, [(ids[1:], rows[1:]) for ids, rows in batches])
-        return sum(len(ids) for ids, _rows in batches)
+        short = [(ids[1:], rows[1:]) for ids, rows in batches]
+        return fill_honestly(folder, gone, short, dimension) + lie
 
-    monkeypatch.setattr(chroma, "fill", forgetful)
     rows = np.array([vector(number) for number in range(50)])
     generations = Generations(str(path) + "-own", DIMENSION)
+    monkeypatch.setattr(module, "_fill", forgetful)
+    lie = 1
     with pytest.raises(BrokenGenerationError, match="49 rows, not 50"):
         generations.build(None, [], [(np.arange(50), rows)])
-    monkeypatch.setattr(
-        chroma, "fill", lambda folder, gone, added: forgetful(folder, gone, added) - 1
-    )
+    lie = 0
     with pytest.raises(BrokenGenerationError, match="row 0 is not found"):
         generations.build(None, [], [(np.arange(50), rows)])
 

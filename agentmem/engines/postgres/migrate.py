@@ -37,10 +37,12 @@ _CHECKSUMS: Final = "SELECT name, checksum FROM {}.agentmem_checksums"
 _NEEDED: Final = (("bytea_output", "hex"), ("array_nulls", "on"))
 _SEARCH: Final = "0002_add_search"
 _CURRENT: Final = (
-    "SELECT e.id, e.value, e.text FROM heads h JOIN entries e ON e.id = h.entry_id "
+    "SELECT e.id, e.namespace, e.value, e.text FROM heads h JOIN entries e ON e.id = h.entry_id "
     "WHERE e.value IS NOT NULL"
 )
-_ADD_TEXT: Final = "INSERT INTO texts VALUES (%s, to_tsvector('words', %s))"
+_ADD_TEXT: Final = "INSERT INTO texts VALUES (%s, %s, to_tsvector('words', %s))"
+_COUNT_TEXTS: Final = "UPDATE store SET texts = (SELECT COUNT(*) FROM texts)"
+_PAGE: Final = 500  # entries that are indexed at once
 _ADD_STORE: Final = (
     "INSERT INTO store (id, store_id, created_at, floor, fence, revision, committed_at, hash, "
     "last_entry_id) VALUES (1, %s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
@@ -202,11 +204,18 @@ def missing(
 
 
 def _fill_texts(connection: psycopg.Connection[Any]) -> None:
-    """Indexes the current entries of a store that had no index; no SQL alone can."""
-    for entry_id, value, text in connection.execute(_CURRENT).fetchall():
-        found = found_by(value, text)
-        if found is not None:
-            connection.execute(_ADD_TEXT, (entry_id, cut(found)))
+    """Indexes the current entries of a store that had no index; no SQL alone can.
+
+    Nobody commits meanwhile: the migration has altered the store's row, which commits lock.
+    """
+    with connection.cursor("agentmem_current") as current, connection.cursor() as cursor:
+        current.execute(_CURRENT)
+        while rows := current.fetchmany(_PAGE):
+            found = [(row[0], row[1], found_by(row[2], row[3])) for row in rows]
+            texts = [(id, namespace, cut(text)) for id, namespace, text in found if text]
+            if texts:
+                cursor.executemany(_ADD_TEXT, texts)
+        cursor.execute(_COUNT_TEXTS)
 
 
 def _use_schema(connection: psycopg.Connection[Any], target: Target) -> None:

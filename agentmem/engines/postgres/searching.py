@@ -12,6 +12,7 @@ A word of a query becomes a tsquery by ``phraseto_tsquery``, so nothing in it is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -38,94 +39,77 @@ __all__ = ["SEARCH_STATEMENTS", "SearchReads", "appended", "cut", "spaces_of"]
 
 # ruff: noqa: S608  # joined from the constants of this file, nothing else
 _MAX_TEXT_BYTES: Final = 256 * 1024  # a tsvector holds a megabyte at most, whatever the words
-_DIGITS: Final = 9
-# No label begins with a noncharacter: an end for ranges that have none.
-_NO_END: Final = "\U0010ffff"
+_DIGITS: Final = 9  # of a score, whose sum may differ in the last bit
 
-_WITHIN: Final = "e.namespace >= $2 AND e.namespace < $3"
 _COLUMNS: Final = """e.id, e.namespace, e.key, e.version, e.revision, e.operation, e.base_version,
     e.merged, e.value, e.text, e.created_at, e.expires_at, c.agent, c.op_id, c.committed_at"""
-# OFFSET 0 keeps each word's count a look of its own.
-_WORDS: Final = """WITH w AS MATERIALIZED (
-        SELECT phraseto_tsquery({config}, x) AS query
-        FROM unnest($1::text[]) AS u(x)),
-    k AS MATERIALIZED (SELECT w.query,
-            ln(1 + (total.n - holding.n + 0.5) / (holding.n + 0.5))::float8 AS weight
-        FROM w CROSS JOIN (SELECT COUNT(*) AS n FROM {s}.texts) total
-        CROSS JOIN LATERAL (SELECT COUNT(*) AS n FROM {s}.texts t
-            WHERE t.words @@ w.query OFFSET 0) holding
-        WHERE numnode(w.query) > 0)"""
+# Each word that is one, and its weight. OFFSET 0 keeps each word's count a look of its own.
+_WEIGHTS: Final = """k AS MATERIALIZED (SELECT w.query,
+            ln(1 + (s.texts - holding.n + 0.5::float8) / (holding.n + 0.5::float8)) AS weight
+        FROM w CROSS JOIN {s}.store s CROSS JOIN LATERAL (SELECT COUNT(*) AS n FROM {s}.texts t
+            WHERE t.words @@ w.query OFFSET 0) holding)"""
+_QUERIES: Final = """(SELECT phraseto_tsquery({config}, u.word) AS query
+            FROM unnest($1::text[]) AS u(word) OFFSET 0) w WHERE numnode(w.query) > 0"""
+# A phrase is looked for, not only its parts, which is all that ts_rank does.
+_SCORE: Final = """(SELECT SUM(k.weight * ts_rank(t.words, k.query, 1)) FROM k
+            WHERE t.words @@ k.query)"""
+# LIMIT 1 keeps the planner at one look into an index a row, as in `statements`.
+_ENTRY: Final = """CROSS JOIN LATERAL (
+            SELECT * FROM {s}.entries x WHERE x.id = v.id - $1 LIMIT 1) e"""
+_HEAD: Final = """CROSS JOIN LATERAL (SELECT x.entry_id FROM {s}.heads x
+            WHERE x.namespace = e.namespace AND x.key = e.key LIMIT 1) h"""
+_COMMIT: Final = """CROSS JOIN LATERAL (
+            SELECT * FROM {s}.commits x WHERE x.revision = e.revision LIMIT 1) c"""
 _UNTIL: Final = """CASE WHEN h.entry_id = e.id THEN NULL ELSE (
-        SELECT MIN(n.revision) FROM {s}.entries n
-        WHERE n.namespace = e.namespace AND n.key = e.key AND n.revision > e.revision) END"""
-_HEADS: Final = "{s}.heads h ON h.namespace = e.namespace AND h.key = e.key"
+                SELECT MIN(n.revision) FROM {s}.entries n WHERE n.namespace = e.namespace
+                    AND n.key = e.key AND n.revision > e.revision) END"""
 
-SEARCH_STATEMENTS: Final = {
+_STATEMENTS: Final = {
     "entries": f"""SELECT s.floor, {_COLUMNS} FROM {{s}}.store s LEFT JOIN (
             unnest($1::bigint[]) AS w(id) CROSS JOIN LATERAL (
                 SELECT * FROM {{s}}.entries x WHERE x.id = w.id LIMIT 1) e
-            JOIN {{s}}.commits c ON c.revision = e.revision) ON true""",
-    "text_hits": _WORDS
-    + f"""SELECT e.id, e.namespace, e.key, e.revision,
-            (SELECT SUM(k.weight * ts_rank(t.words, k.query, 1)) FROM k)::float8 AS score
-        FROM {{s}}.texts t JOIN {{s}}.entries e ON e.id = t.entry_id
-        WHERE t.words @@ (SELECT string_agg(k.query::text, ' | ')::tsquery FROM k)
-            AND {_WITHIN} AND e.revision <= $4
-        ORDER BY score DESC, e.namespace, e.key LIMIT $5""",
-    "text_scores": _WORDS
-    + """SELECT COALESCE((SELECT SUM(k.weight * ts_rank(x.words, k.query, 1)) FROM k
-            WHERE x.words @@ k.query), 0)::float8
-        FROM (SELECT u.n, to_tsvector({config}, u.t) AS words
-            FROM unnest($2::text[]) WITH ORDINALITY AS u(t, n)) x ORDER BY x.n""",
+            {_COMMIT}) ON true""",
+    "text_scores": f"""WITH t AS MATERIALIZED (SELECT u.n, to_tsvector({{config}}, u.text) AS words
+            FROM unnest($2::text[]) WITH ORDINALITY AS u(text, n)),
+        w AS MATERIALIZED (SELECT w.query FROM {_QUERIES}
+            AND EXISTS (SELECT 1 FROM t WHERE t.words @@ w.query)),
+        {_WEIGHTS}
+        SELECT COALESCE({_SCORE}, 0) FROM t ORDER BY t.n""",
     "spaces": """SELECT id, embedder, dimension, NULL::text FROM {s}.vector_sets
         UNION ALL SELECT set_id, NULL, NULL, namespace FROM {s}.vector_spaces""",
+    "spaces_count": "SELECT spaces FROM {s}.store",
+    "count_spaces": "UPDATE {s}.store SET spaces = spaces + 1 WHERE id = 1",
     "vectors_of": """SELECT v.id - $1, v.vector FROM unnest($2::bigint[]) AS w(id)
         CROSS JOIN LATERAL (SELECT * FROM {s}.vectors v WHERE v.id = $1 + w.id LIMIT 1) v""",
     "vectors_late": """SELECT v.id - $1, v.late FROM unnest($2::bigint[]) AS w(id)
         CROSS JOIN LATERAL (SELECT * FROM {s}.vectors v WHERE v.id = $1 + w.id LIMIT 1) v
         WHERE v.late IS NOT NULL""",
-    "embedded_since": f"""SELECT e.namespace, e.key
-        FROM {{s}}.vectors v JOIN {{s}}.entries e ON e.id = v.id - $1
-        JOIN {_HEADS} AND h.entry_id = e.id
-        WHERE v.late > $4 AND v.id > $1 AND v.id < $1 + (1::bigint << 40) AND {_WITHIN}""",
-    "vector_rows": f"""SELECT id, namespace, revision, since, until,
-            CASE WHEN until <= $6 THEN NULL ELSE vector END
-        FROM (SELECT e.id, e.namespace, e.revision, COALESCE(v.late, e.revision) AS since,
-                {_UNTIL} AS until, v.vector
-            FROM {{s}}.vectors v JOIN {{s}}.entries e ON e.id = v.id - $1 JOIN {_HEADS}
-            WHERE v.id > $1 + $4 AND v.id <= $1 + $5 AND {_WITHIN}
-                AND (v.late IS NULL OR v.late <= $6)
-            ORDER BY v.id LIMIT $7) x ORDER BY id""",
-    "vector_changes": f"""SELECT e.id, e.namespace, e.revision, COALESCE(v.late, e.revision),
-            {_UNTIL}, v.vector, (SELECT p.id FROM {{s}}.entries p
-                WHERE p.namespace = e.namespace AND p.key = e.key AND p.revision < e.revision
-                ORDER BY p.revision DESC LIMIT 1)
-        FROM {{s}}.entries e JOIN {_HEADS} LEFT JOIN {{s}}.vectors v ON v.id = $1 + e.id
-        WHERE e.id > $4 AND e.id <= $5 AND {_WITHIN}
-        UNION ALL SELECT e.id, e.namespace, e.revision, v.late, {_UNTIL}, v.vector, NULL
-        FROM {{s}}.vectors v JOIN {{s}}.entries e ON e.id = v.id - $1 JOIN {_HEADS}
-        WHERE v.late > $6 AND v.late <= $7 AND e.id <= $4 AND {_WITHIN}
-            AND v.id > $1 AND v.id < $1 + (1::bigint << 40)""",
-    "count_vectors": f"""SELECT COUNT(*) FROM (SELECT 1 FROM {{s}}.heads e
-        JOIN {{s}}.vectors v ON v.id = $1 + e.entry_id WHERE {_WITHIN} LIMIT $4) x""",
-    "pending_vectors": f"""SELECT {_COLUMNS}
-        FROM {{s}}.pending_vectors p JOIN {{s}}.entries e ON e.id = p.entry_id
-        JOIN {_HEADS} AND h.entry_id = e.id JOIN {{s}}.commits c ON c.revision = e.revision
-        WHERE p.entry_id > $1 ORDER BY p.entry_id LIMIT $2""",
-    "unembedded": f"""SELECT {_COLUMNS}
-        FROM {{s}}.entries e JOIN {{s}}.commits c ON c.revision = e.revision JOIN {_HEADS}
-        WHERE e.id > $4 AND {_WITHIN} AND e.value IS NOT NULL AND COALESCE(e.text, 'x') <> ''
-            AND ($6 = 1 OR h.entry_id = e.id)
-            AND NOT EXISTS (SELECT 1 FROM {{s}}.vectors v WHERE v.id = $1 + e.id)
-        ORDER BY e.id LIMIT $5""",
+    "pending_vectors": f"""SELECT {_COLUMNS} FROM {{s}}.pending_vectors p
+        CROSS JOIN LATERAL (SELECT * FROM {{s}}.entries x WHERE x.id = p.entry_id LIMIT 1) e
+        {_HEAD} {_COMMIT}
+        WHERE p.entry_id > $1 AND h.entry_id = e.id ORDER BY p.entry_id LIMIT $2""",
+    # Page by page in order of the ids: || '' keeps the planner from other orders, and a subquery
+    # from taking an EXISTS apart, which would join whole tables for each page.
+    "unembedded": f"""SELECT {_COLUMNS} FROM (SELECT * FROM {{s}}.entries x
+            WHERE x.id > $4 AND x.namespace || '' >= $2 AND x.namespace || '' < $3
+                AND x.value IS NOT NULL AND COALESCE(x.text, 'x') <> ''
+                AND (SELECT 1 FROM {{s}}.vectors v WHERE v.id = $1 + x.id LIMIT 1) IS NULL
+                AND ($6 = 1 OR x.id = (SELECT h.entry_id FROM {{s}}.heads h
+                    WHERE h.namespace = x.namespace AND h.key = x.key LIMIT 1))
+            ORDER BY x.id LIMIT $5) e {_COMMIT} ORDER BY e.id""",
     "text_ids": "SELECT entry_id FROM {s}.texts ORDER BY entry_id",
     "stored_vectors": """SELECT id, late, vector, checksum FROM {s}.vectors WHERE id > $1
         ORDER BY id LIMIT $2""",
-    # Appending, in the second round trip of a commit.
-    "remove_texts": "DELETE FROM {s}.texts WHERE entry_id IN (SELECT unnest($1::bigint[]))",
-    "add_texts": """INSERT INTO {s}.texts SELECT u.id, to_tsvector({config}, u.t)
-        FROM unnest($1::bigint[], $2::text[]) AS u(id, t)
-        ON CONFLICT (entry_id) DO UPDATE SET words = excluded.words""",
+    # Appending, in the second round trip of a commit. `= ANY` of an array, because for `IN` of
+    # one the planner reads the whole table, if that was empty when the statement was prepared.
+    "change_texts": """WITH gone AS (DELETE FROM {s}.texts
+            WHERE entry_id = ANY(($1::bigint[])::bigint[]) RETURNING 1),
+        new AS (INSERT INTO {s}.texts SELECT u.id, e.namespace, to_tsvector({config}, u.text)
+            FROM unnest($2::bigint[], $3::text[]) AS u(id, text) CROSS JOIN LATERAL (
+                SELECT x.namespace FROM {s}.entries x WHERE x.id = u.id LIMIT 1) e
+            ON CONFLICT (entry_id) DO UPDATE SET words = excluded.words RETURNING 1)
+        UPDATE {s}.store SET texts = texts + (SELECT COUNT(*) FROM new)
+            - (SELECT COUNT(*) FROM gone) WHERE id = 1""",
     "add_sets": """INSERT INTO {s}.vector_sets
         SELECT * FROM unnest($1::int[], $2::text[], $3::int[]) ON CONFLICT DO NOTHING""",
     "add_spaces": """INSERT INTO {s}.vector_spaces
@@ -135,11 +119,71 @@ SEARCH_STATEMENTS: Final = {
         ON CONFLICT DO NOTHING""",
     "add_pending": """INSERT INTO {s}.pending_vectors SELECT * FROM unnest($1::bigint[])
         ON CONFLICT DO NOTHING""",
-    "settle": "DELETE FROM {s}.pending_vectors WHERE entry_id IN (SELECT unnest($1::bigint[]))",
+    "settle": "DELETE FROM {s}.pending_vectors WHERE entry_id = ANY(($1::bigint[])::bigint[])",
     "move_space": "UPDATE {s}.vector_spaces SET set_id = $1 WHERE namespace = $2",
     "drop_vectors": """DELETE FROM {s}.vectors WHERE id IN (SELECT id FROM {s}.vectors
         WHERE id >= $1 AND id < $2 LIMIT $3)""",
 }
+# These are asked for a namespace with all below it, {within}, from $2 to $3.
+_BELOW: Final = {
+    # Ranked before the log is asked for their keys; those that score as the last one stay in.
+    "text_hits": f"""WITH w AS MATERIALIZED (SELECT w.query FROM {_QUERIES}),
+        {_WEIGHTS},
+        h AS (SELECT t.entry_id, {_SCORE} AS score FROM {{s}}.texts t
+            WHERE t.words @@ (SELECT string_agg(k.query::text, ' | ')::tsquery FROM k)
+                AND {{within:t}} AND t.entry_id <= COALESCE(
+                    (SELECT first_entry_id + changes - 1 FROM {{s}}.commits WHERE revision = $4),
+                    CASE WHEN $4 > 0 THEN 9223372036854775807 ELSE 0 END)
+            ORDER BY score DESC FETCH FIRST $5 ROWS WITH TIES)
+        SELECT h.entry_id, e.namespace, e.key, e.revision, h.score FROM h CROSS JOIN LATERAL (
+            SELECT * FROM {{s}}.entries x WHERE x.id = h.entry_id LIMIT 1) e
+        ORDER BY h.score DESC, e.namespace, e.key LIMIT $5""",
+    # What is compared with (SELECT $4) the planner cannot know, so it makes one plan for all;
+    # and of two indexes that it could use, v.id - $1 leaves the one that finds few.
+    "embedded_since": f"""WITH v AS MATERIALIZED (SELECT id FROM {{s}}.vectors
+            WHERE late > (SELECT $4::bigint) AND id - $1 > 0 AND id - $1 < (1::bigint << 40))
+        SELECT e.namespace, e.key FROM v {_ENTRY} {_HEAD}
+        WHERE h.entry_id = e.id AND {{within:e}}""",
+    "vector_rows": f"""SELECT id, namespace, revision, since, until,
+            CASE WHEN until <= $6 THEN NULL ELSE vector END
+        FROM (SELECT e.id, e.namespace, e.revision, COALESCE(v.late, e.revision) AS since,
+                {_UNTIL} AS until, v.vector
+            FROM {{s}}.vectors v {_ENTRY} {_HEAD}
+            WHERE v.id > $1 + $4 AND v.id <= $1 + $5 AND {{within:e}}
+                AND (v.late IS NULL OR v.late <= $6)
+            ORDER BY v.id LIMIT $7) x ORDER BY id""",
+    "vector_changes": f"""WITH new AS MATERIALIZED (
+            SELECT id, namespace, key, revision FROM {{s}}.entries
+            WHERE id > (SELECT $4::bigint) AND id <= (SELECT $5::bigint)),
+        late AS MATERIALIZED (SELECT id, late, vector FROM {{s}}.vectors
+            WHERE late > (SELECT $6::bigint) AND late <= (SELECT $7::bigint)
+                AND id - $1 > 0 AND id - $1 <= (SELECT $4::bigint))
+        SELECT e.id, e.namespace, e.revision, COALESCE(v.late, e.revision), {_UNTIL}, v.vector,
+            (SELECT p.id FROM {{s}}.entries p
+                WHERE p.namespace = e.namespace AND p.key = e.key AND p.revision < e.revision
+                ORDER BY p.revision DESC LIMIT 1)
+        FROM new e {_HEAD} LEFT JOIN LATERAL (
+            SELECT * FROM {{s}}.vectors x WHERE x.id = $1 + e.id LIMIT 1) v ON true
+        WHERE {{within:e}}
+        UNION ALL SELECT e.id, e.namespace, e.revision, v.late, {_UNTIL}, v.vector, NULL
+        FROM late v {_ENTRY} {_HEAD} WHERE {{within:e}}""",
+    "count_vectors": """SELECT COUNT(*) FROM (SELECT 1 FROM {s}.heads e
+        JOIN {s}.vectors v ON v.id = $1 + e.entry_id WHERE {within:e} LIMIT $4) x""",
+}
+_WITHIN: Final = re.compile(r"\{within:([a-z])\}")
+# The root and all below it has no end.
+_ENDLESS: Final = "_of_all"
+SEARCH_STATEMENTS: Final = (
+    _STATEMENTS
+    | {
+        name: _WITHIN.sub(r"\1.namespace >= $2 AND \1.namespace < $3", sql)
+        for name, sql in _BELOW.items()
+    }
+    | {
+        name + _ENDLESS: _WITHIN.sub("$2::text IS NOT NULL AND $3::text IS NULL", sql)
+        for name, sql in _BELOW.items()
+    }
+)
 
 
 def spaces_of(rows: Rows) -> Spaces:
@@ -158,10 +202,9 @@ def cut(text: str) -> str:
 
 def appended(rows: NewCommit) -> Iterable[tuple[str, Sequence[Sequence[Any]]]]:
     """The statements that append what a batch has for search, each with its columns."""
-    if rows.gone:
-        yield "remove_texts", [[entry_id for entry_id, _text in rows.gone]]
-    if rows.texts:
-        yield "add_texts", [list(rows.texts), [cut(text) for text in rows.texts.values()]]
+    if rows.gone or rows.texts:
+        gone = [entry_id for entry_id, _text in rows.gone]
+        yield "change_texts", [gone, list(rows.texts), [*map(cut, rows.texts.values())]]
     for name, found in (
         ("add_sets", rows.sets),
         ("add_spaces", rows.spaces),
@@ -169,15 +212,12 @@ def appended(rows: NewCommit) -> Iterable[tuple[str, Sequence[Sequence[Any]]]]:
     ):
         if found:
             yield name, list(zip(*found, strict=True))
+    if rows.spaces:
+        yield "count_spaces", []
     if rows.pending:
         yield "add_pending", [rows.pending]
     if rows.settled:
         yield "settle", [rows.settled]
-
-
-def _bounds(within: Range) -> tuple[str, str]:
-    start, end = namespace_bounds(within.namespace)
-    return start, _NO_END if end is None else end
 
 
 class SearchReads:
@@ -185,6 +225,12 @@ class SearchReads:
 
     def _read(self, name: str, *values: Any) -> Rows:
         raise NotImplementedError
+
+    def _read_below(
+        self, name: str, first: Any, bounds: tuple[str, str | None], *values: Any
+    ) -> Rows:
+        start, end = bounds
+        return self._read(name if end is not None else name + _ENDLESS, first, start, end, *values)
 
     def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
         rows = self._read("entries", ids)
@@ -194,8 +240,10 @@ class SearchReads:
     def text_hits(
         self, words: Sequence[str], within: Range, revision: int, limit: int
     ) -> list[TextHit]:
-        rows = self._read("text_hits", words, *_bounds(within), revision, limit)
-        return [TextHit._make((*row[:4], _rounded(row[4]))) for row in rows]
+        bounds = namespace_bounds(within.namespace)
+        rows = self._read_below("text_hits", words, bounds, revision, limit)
+        hits = [TextHit._make((*row[:4], _rounded(row[4]))) for row in rows]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.namespace, hit.key))
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         rows = self._read("text_scores", words, [cut(text) for text in texts])
@@ -204,42 +252,42 @@ class SearchReads:
     def spaces(self) -> Spaces:
         return spaces_of(self._read("spaces"))
 
+    def spaces_count(self) -> int:
+        return int(self._read("spaces_count")[0][0])
+
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
-        if not entries:
-            return {}
-        rows = self._read("vectors_of", vector_id(set_id, 0), entries)
-        return {entry_id: bytes(vector) for entry_id, vector in rows}
+        return dict(self._read("vectors_of", vector_id(set_id, 0), entries)) if entries else {}
 
     def vector_revisions(self, set_id: int, entries: Sequence[int]) -> dict[int, int]:
-        if not entries:
-            return {}
-        rows = self._read("vectors_late", vector_id(set_id, 0), entries)
-        return dict(rows)
+        return dict(self._read("vectors_late", vector_id(set_id, 0), entries)) if entries else {}
 
     def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
-        rows = self._read("embedded_since", vector_id(set_id, 0), *_bounds(within), revision)
+        bounds = namespace_bounds(within.namespace)
+        rows = self._read_below("embedded_since", vector_id(set_id, 0), bounds, revision)
         return [(namespace, key) for namespace, key in rows]
 
     def vector_rows(
         self, set_id: int, within: Range, after: int, upto: Position, limit: int
     ) -> list[VectorRow]:
-        rows = self._read(
-            "vector_rows", vector_id(set_id, 0), *_bounds(within), after, upto.last_entry_id,
-            upto.revision, limit,
+        rows = self._read_below(
+            "vector_rows", vector_id(set_id, 0), namespace_bounds(within.namespace), after,
+            upto.last_entry_id, upto.revision, limit,
         )  # fmt: skip
         return [VectorRow._make((*row, None)) for row in rows]
 
     def vector_changes(
         self, set_id: int, within: Range, after: Position, upto: Position
     ) -> list[VectorRow]:
-        rows = self._read(
-            "vector_changes", vector_id(set_id, 0), *_bounds(within), after.last_entry_id,
-            upto.last_entry_id, after.revision, upto.revision,
+        rows = self._read_below(
+            "vector_changes", vector_id(set_id, 0), namespace_bounds(within.namespace),
+            after.last_entry_id, upto.last_entry_id, after.revision, upto.revision,
         )  # fmt: skip
         return [VectorRow._make(row) for row in rows]
 
     def count_vectors(self, set_id: int, within: Range, limit: int) -> int:
-        return int(self._read("count_vectors", vector_id(set_id, 0), *_bounds(within), limit)[0][0])
+        bounds = namespace_bounds(within.namespace)
+        rows = self._read_below("count_vectors", vector_id(set_id, 0), bounds, limit)
+        return int(rows[0][0])
 
     def pending_vectors(self, after: int, limit: int) -> list[EntryRow]:
         return [EntryRow._make(row) for row in self._read("pending_vectors", after, limit)]
@@ -249,9 +297,8 @@ class SearchReads:
     ) -> list[EntryRow]:
         start, end = label_bounds(label)
         rows = self._read(
-            "unembedded", vector_id(set_id, 0), start, _NO_END if end is None else end, after,
-            limit, int(not current),
-        )  # fmt: skip
+            "unembedded", vector_id(set_id, 0), start, end, after, limit, int(not current)
+        )
         return [EntryRow._make(row) for row in rows]
 
     def text_ids(self) -> list[int]:

@@ -50,6 +50,7 @@ _CHANGES: Final = {
     "unset_tag": ("scope", "name"),
     "resolve_conflict": ("revision", "note", "id"),
     "fence": (),
+    "count_spaces": (),
     "move_space": ("set_id", "namespace"),
     "drop_vectors": ("first", "past", "limit"),
     # In a copy.

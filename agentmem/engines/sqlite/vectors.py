@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from agentmem.engines.sqlite.driver import driver
 from agentmem.engines.sqlite.reads import ENTRY
 
 __all__ = [
+    "SPACES_COUNT",
+    "KnownSpaces",
     "append",
     "changes",
     "count",
@@ -42,13 +45,20 @@ Executes = driver.Connection | driver.Cursor
 
 _SETS: Final = "SELECT id, embedder, dimension FROM vector_sets"
 _SPACES: Final = "SELECT namespace, set_id FROM vector_spaces"
+SPACES_COUNT: Final = "SELECT spaces FROM store"
+_COUNT_SPACES: Final = "UPDATE store SET spaces = spaces + 1"
 _ADD_SET: Final = "INSERT OR IGNORE INTO vector_sets (id, embedder, dimension) VALUES (?, ?, ?)"
 _ADD_SPACE: Final = "INSERT OR IGNORE INTO vector_spaces (namespace, set_id) VALUES (?, ?)"
 _ADD: Final = "INSERT OR IGNORE INTO vectors (id, late, vector, checksum) VALUES (?, ?, ?, ?)"
 _ADD_PENDING: Final = "INSERT OR IGNORE INTO pending_vectors (entry_id) VALUES (?)"
 _SETTLE: Final = "DELETE FROM pending_vectors WHERE entry_id = ?"
-_OF: Final = "SELECT vector FROM vectors WHERE id = ?"
-_LATE: Final = "SELECT late FROM vectors WHERE id = ? AND late IS NOT NULL"
+_OF: Final = """
+SELECT v.id - ?, v.vector FROM json_each(?) j CROSS JOIN vectors v ON v.id = ? + j.value
+"""
+_LATE: Final = """
+SELECT v.id - ?, v.late FROM json_each(?) j CROSS JOIN vectors v ON v.id = ? + j.value
+WHERE v.late IS NOT NULL
+"""
 
 # Most vectors are those of heads; only of the others the entry that came next is looked for.
 _UNTIL: Final = """CASE WHEN h.entry_id = e.id THEN NULL ELSE (
@@ -115,12 +125,28 @@ SELECT id, late, vector, checksum FROM vectors WHERE id > ? ORDER BY id LIMIT ?
 _NO_END: Final = b""
 
 
+class KnownSpaces:
+    """The spaces as they were last read; read again only if they have changed."""
+
+    def __init__(self) -> None:
+        self._known: tuple[int, Spaces] | None = None
+
+    def get(self, connection: Executes) -> Spaces:
+        """The spaces, in a transaction that nobody else can write beside."""
+        count = connection.execute(SPACES_COUNT).fetchone()[0]
+        known = self._known
+        if known is None or known[0] != count:
+            known = self._known = (count, spaces(connection))
+        return known[1]
+
+
 def append(cursor: driver.Cursor, rows: NewCommit) -> None:
     """Writes what a batch has of vectors."""
     if rows.sets:
         cursor.executemany(_ADD_SET, rows.sets)
     if rows.spaces:
         cursor.executemany(_ADD_SPACE, rows.spaces)
+        cursor.execute(_COUNT_SPACES)
     if rows.vectors:
         cursor.executemany(_ADD, rows.vectors)
     if rows.pending:
@@ -148,14 +174,8 @@ def late(connection: Executes, set_id: int, entries: Sequence[int]) -> dict[int,
 def _each(
     connection: Executes, statement: str, set_id: int, entries: Sequence[int]
 ) -> dict[int, Any]:
-    found = {}
     base = vector_id(set_id, 0)
-    cursor = connection if isinstance(connection, driver.Cursor) else connection.cursor()
-    for entry_id in entries:
-        row = cursor.execute(statement, (base + entry_id,)).fetchone()
-        if row is not None:
-            found[entry_id] = row[0]
-    return found
+    return dict(connection.execute(statement, (base, json.dumps(entries), base)).fetchall())
 
 
 def _bound(set_id: int, within: Range) -> dict[str, Any]:

@@ -11,10 +11,13 @@ ALTER TEXT SEARCH CONFIGURATION words ALTER MAPPING REPLACE english_stem WITH st
 -- What words find of the current entries; the SQLite engine has an FTS5 table for it.
 CREATE TABLE texts (
     entry_id bigint PRIMARY KEY,
+    namespace text COLLATE "C" NOT NULL, -- the entry's: most searches are below one
     words tsvector NOT NULL         -- of the first 256 KiB, by the configuration `words`
 );
 
-CREATE INDEX texts_words ON texts USING gin (words);
+-- New words wait in a list, which makes a commit 0.3 ms shorter, until one has to sort them in: a
+-- list of 4 MB, as it is by default, would hold that one up for more than 100 ms.
+CREATE INDEX texts_words ON texts USING gin (words) WITH (gin_pending_list_limit = 256);
 
 CREATE TABLE vector_sets (
     id integer PRIMARY KEY,         -- from 1 on
@@ -44,3 +47,9 @@ CREATE INDEX vectors_late ON vectors (late) WHERE late IS NOT NULL;
 CREATE TABLE pending_vectors (
     entry_id bigint PRIMARY KEY
 );
+
+ALTER TABLE store
+    ADD COLUMN spaces bigint NOT NULL DEFAULT 0, -- counts changes to vector_spaces, so that who
+                                    -- knows them need not read them again
+    ADD COLUMN texts bigint NOT NULL DEFAULT 0; -- the rows of `texts`: searches need their number,
+                                    -- and counting them takes longer than a search

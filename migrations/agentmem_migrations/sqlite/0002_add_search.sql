@@ -1,6 +1,9 @@
 -- Search. The vectors belong to the log; the text index `search_text` is derived from it, and is
 -- made by agentmem.engines.sqlite.text, which knows what this SQLite can do.
 
+-- Counts changes to vector_spaces, so that who knows them need not read them again.
+ALTER TABLE store ADD COLUMN spaces INTEGER NOT NULL DEFAULT 0;
+
 CREATE TABLE vector_sets (
     id INTEGER PRIMARY KEY,         -- from 1 on
     embedder TEXT NOT NULL,         -- what made the vectors; '': their writers did
