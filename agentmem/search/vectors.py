@@ -51,7 +51,11 @@ def pack(vector: object, what: str, dimension: int | None = None) -> bytes:
         raise EmbedderError(f"{what} is {type(vector).__name__}, not a list of numbers")
     try:
         array = np.asarray(vector)
-        plain = array.dtype == np.float32 and array.shape == (dimension,)
+        plain = (
+            array.dtype == np.float32
+            and array.ndim == 1
+            and array.size == (dimension or min(max(array.size, 1), MAX_DIMENSION))
+        )
         # Most come like this; and a sum of squares is finite if all of the numbers are.
         if plain and np.isfinite(np.dot(array, array)):
             return array.astype("<f4", copy=False).tobytes()

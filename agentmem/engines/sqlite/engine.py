@@ -28,6 +28,7 @@ from agentmem.engines.base import (
     TagRow,
     TextHit,
     VectorRow,
+    VectorSet,
 )
 from agentmem.engines.sqlite import files, reads, text, vectors
 from agentmem.engines.sqlite.connection import Connections
@@ -265,6 +266,14 @@ class SqliteEngine:
 
     def generation(self, set_id: int) -> GenerationRow | None:
         return self._read(lambda c: vectors.generation(c, set_id))
+
+    def build_nearest(self, vector_set: VectorSet) -> bool:
+        return False
+
+    def nearest(
+        self, vector_set: VectorSet, query: bytes, within: Range, k: int
+    ) -> list[tuple[int, float]] | None:
+        return None
 
     def index_folder(self, set_id: int) -> str | None:
         return os.path.join(self._path + "-index", str(set_id))

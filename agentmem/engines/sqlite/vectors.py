@@ -147,7 +147,9 @@ def append(cursor: driver.Cursor, rows: NewCommit) -> None:
     if rows.spaces:
         cursor.executemany(_ADD_SPACE, rows.spaces)
         cursor.execute(_COUNT_SPACES)
-    if rows.vectors:
+    if len(rows.vectors) == 1:
+        cursor.execute(_ADD, rows.vectors[0])  # half of what executemany() costs
+    elif rows.vectors:
         cursor.executemany(_ADD, rows.vectors)
     if rows.pending:
         cursor.executemany(_ADD_PENDING, [(each,) for each in rows.pending])
