@@ -696,6 +696,29 @@ class Engine(Protocol):
     def generation(self, set_id: int) -> GenerationRow | None:
         """The published index of a set."""
 
+    def build_nearest(self, vector_set: VectorSet) -> bool:
+        """Makes an index of a set's vectors that the database keeps with every commit.
+
+        It is done if there is one already, and not done by an engine that has none, for a set
+        that has too many dimensions, and while another process does it. Commits go on meanwhile.
+
+        Returns: whether there is one now.
+        """
+
+    def nearest(
+        self, vector_set: VectorSet, query: bytes, within: Range, k: int
+    ) -> list[tuple[int, float]] | None:
+        """The current entries near a vector, found by the index of `build_nearest`.
+
+        Args:
+            query: a vector as it is stored.
+            within: as `text_hits`.
+            k: at most so many.
+
+        Returns: (id, cosine, good to about 1e-6) of entries, nearest first. The index can miss
+            some, and fewer than ``k`` need not be all. None: there is no index.
+        """
+
     def index_folder(self, set_id: int) -> str | None:
         """Where indexes of a set are kept; None: this engine keeps none in folders."""
 

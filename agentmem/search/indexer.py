@@ -95,7 +95,11 @@ def build_indexes(
     done = 0
     for set_id in sorted(set(spaces.of.values())):
         vector_set = spaces.sets[set_id]
-        if wants_index(engine, vector_set, index):
+        if engine.index_folder(set_id) is None:
+            # By the database itself, which keeps it from then on.
+            large = engine.count_vectors(set_id, _ROOT, SMALL + 1) > SMALL
+            done += index != "exact" and large and engine.build_nearest(vector_set)
+        elif wants_index(engine, vector_set, index):
             done += _build(engine, limits, vector_set, progress, lag, wait, stopped)
     return done
 

@@ -74,10 +74,17 @@ class Indexes:
             self._build_aside()
         return opened.generation, opened.live
 
+    def has_its_own(self, vector_set: VectorSet, within: Range, revision: int) -> bool:
+        """Whether the database may have an index of its own that pays for this search."""
+        if self._index == "exact" or self._engine.index_folder(vector_set.id) is not None:
+            return False
+        return self._is_large(vector_set, within, revision)
+
     def _is_large(self, vector_set: VectorSet, within: Range, revision: int) -> bool:
         from agentmem.search.indexer import SMALL
 
-        if self._index == "chroma" and not within.namespace:
+        in_folders = self._engine.index_folder(vector_set.id) is not None
+        if in_folders and self._index == "chroma" and not within.namespace:
             return True
         key = (vector_set.id, within.namespace)
         known = self._counts.get(key)

@@ -25,7 +25,7 @@ from agentmem.search.words import found_by
 if TYPE_CHECKING:
     from agentmem.search.live import LiveVectors
     from agentmem.search.planner import Answer
-    from agentmem.search.sources import Past, VectorSource
+    from agentmem.search.sources import Past, PastVectors, VectorSource
     from agentmem.search.vectors import Vector
 
 __all__ = ["INDEXES", "Found", "Searcher"]
@@ -339,21 +339,31 @@ class Searcher:
     def _vectors(
         self, chosen: VectorSet, within: Range, revision: int, towards: Vector
     ) -> VectorSource:
-        from agentmem.search.sources import IndexedVectors
+        from agentmem.search.sources import IndexedVectors, NearestVectors
 
         opened = self._indexes.get(chosen, within, revision)
+        if opened is None and self._indexes.has_its_own(chosen, within, revision):
+            return NearestVectors(
+                self._engine, chosen, within, revision, towards,
+                past=lambda: self._past_vectors(chosen, within, revision),
+                everything=lambda: self._exact(chosen, within, revision, towards),
+            )  # fmt: skip
         if opened is None:
             return self._exact(chosen, within, revision, towards)
         generation, live = opened
         past = None
         if revision < live.origin:
-            difference = self._past_of(within, revision)
-            if difference is not None:
-                past = difference.vectors(chosen.id, chosen.dimension)
+            past = self._past_vectors(chosen, within, revision)
         return IndexedVectors(
             self._engine, chosen, generation, live, past, revision, towards,
             everything=lambda: self._exact(chosen, within, revision, towards),
         )  # fmt: skip
+
+    def _past_vectors(self, chosen: VectorSet, within: Range, revision: int) -> PastVectors | None:
+        difference = self._past_of(within, revision)
+        if difference is None:
+            return None
+        return difference.vectors(chosen.id, chosen.dimension)
 
     def _exact(
         self, chosen: VectorSet, within: Range, revision: int, towards: Vector
@@ -363,9 +373,7 @@ class Searcher:
         live = self.live(chosen, within, revision)
         past = None
         if revision < live.origin:
-            difference = self._past_of(within, revision)
-            if difference is not None:
-                past = difference.vectors(chosen.id, chosen.dimension)
+            past = self._past_vectors(chosen, within, revision)
         return ExactVectors(live.rows(revision, within.namespace), past, towards)
 
     def live(

@@ -28,6 +28,7 @@ __all__ = [
     "MAX_DEPTH",
     "ExactVectors",
     "IndexedVectors",
+    "NearestVectors",
     "NoVectors",
     "Past",
     "PastVectors",
@@ -251,6 +252,71 @@ class IndexedVectors:
         known = self._after.of(entries)
         self._score([each for each in entries if each not in known and each not in self._similar])
         return {each: self._similar[each] for each in entries if each in self._similar} | known
+
+
+class NearestVectors:
+    """See `VectorSource`: asks an index that the database keeps of the present.
+
+    As `IndexedVectors`, but the index is never behind: what was written since the revision is
+    looked up after it was asked, so that nothing falls between the two.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        vector_set: VectorSet,
+        within: Range,
+        revision: int,
+        query: Vector,
+        past: Callable[[], PastVectors | None],
+        everything: Callable[[], VectorSource],
+    ) -> None:
+        self._engine = engine
+        self._set = vector_set
+        self._within = within
+        self._revision = revision
+        self._query = query
+        self._past = past
+        self._everything = everything
+        self._exact: VectorSource | None = None
+        self._similar: dict[int, float] = {}
+        self.scores: dict[int, float] = {}
+        self.complete = False
+        self.bound = 1.0
+
+    def extend(self, depth: int) -> None:
+        found = None
+        if self._exact is None and depth <= MAX_DEPTH:
+            asked = self._query.astype("<f4").tobytes()
+            found = self._engine.nearest(self._set, asked, self._within, 2 * depth)
+        if found is None:
+            self._exact = self._exact if self._exact is not None else self._everything()
+            self._exact.extend(depth)
+            self.scores, self.bound = self._exact.scores, self._exact.bound
+            self.complete = self._exact.complete
+            return
+        past = self._past()
+        self._score([entry for entry, _cosine in found if entry not in self._similar])
+        near = {entry: self._similar[entry] for entry, _cosine in found if entry in self._similar}
+        self.scores = near | (past.similar(self._query) if past is not None else {})
+        # Fewer than were asked for need not be all: then every vector is looked at.
+        self.bound = found[-1][1] if len(found) == 2 * depth else 1.0
+
+    def _score(self, entries: list[int]) -> None:
+        stored = self._engine.vectors(self._set.id, entries)
+        for entry, late in self._engine.vector_revisions(self._set.id, list(stored)).items():
+            if late > self._revision:
+                del stored[entry]
+        if stored:
+            rows = directions(unpack_many(list(stored.values()), self._set.dimension))
+            found = similarities(rows, self._query).tolist()
+            self._similar.update(zip(stored, found, strict=True))
+
+    def of(self, entries: list[int]) -> dict[int, float]:
+        if self._exact is not None:
+            return self._exact.of(entries)
+        self._score([each for each in entries if each not in self._similar])
+        return {each: self._similar[each] for each in entries if each in self._similar}
 
 
 class NoVectors:

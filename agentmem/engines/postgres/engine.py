@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
@@ -21,17 +21,21 @@ from agentmem.engines.base import (
     ReadRow,
     StrategyRow,
     TagRow,
+    VectorSet,
     check_floor,
+    vector_id,
 )
-from agentmem.engines.postgres.failures import row_missing
+from agentmem.engines.postgres.failures import ServerError, row_missing
 from agentmem.engines.postgres.lane import PostgresLane
 from agentmem.engines.postgres.migrate import migrate
+from agentmem.engines.postgres.nearest import Nearest, is_gone, ranked, registered
 from agentmem.engines.postgres.pool import Pool
 from agentmem.engines.postgres.searching import SearchReads
 from agentmem.engines.postgres.session import PostgresSession
 from agentmem.engines.postgres.statements import Statements
 from agentmem.engines.postgres.target import Target, parse_target
 from agentmem.engines.postgres.wire import Rows, Statement
+from agentmem.errors import StorageError
 
 __all__ = ["PostgresEngine", "PostgresReads"]
 
@@ -203,6 +207,9 @@ class PostgresEngine(PostgresReads):
         self._server_version = migrate(target, durability, lock_timeout_ms)
         self._pool = Pool(target, lock_timeout_ms)
         super().__init__(target, Statements(target.schema), self._pool)
+        self._nearest = Nearest(self._statements, target.schema)
+        self._indexed: Mapping[int, str] | None = None  # sets, as last read; None: not yet
+        self._lock_timeout_ms = lock_timeout_ms
         self._durability = durability
         self._clock = clock
         self._ahead_us = 0  # the server's clock before ours, as last seen
@@ -231,7 +238,9 @@ class PostgresEngine(PostgresReads):
         return time.time_ns() // 1_000 + self._ahead_us
 
     def session(self) -> PostgresSession:
-        return PostgresSession(self._pool, self._statements, self._durability, self._clock)
+        return PostgresSession(
+            self._pool, self._statements, self._nearest, self._durability, self._clock
+        )
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         return self._lane.alone(timeout_s, urgent=urgent)
@@ -248,6 +257,56 @@ class PostgresEngine(PostgresReads):
         else:
             self._ahead_us = now - time.time_ns() // 1_000
         return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
+
+    # Indexes by pgvector.
+
+    def spaces_count(self) -> int:
+        count, indexed = self._first("spaces_and_nearest")
+        self._indexed = registered(indexed)
+        return int(count)
+
+    def build_nearest(self, vector_set: VectorSet) -> bool:
+        from agentmem.engines.postgres.indexing import build
+
+        found = build(self._target, self._statements, vector_set, self._lock_timeout_ms)
+        self._indexed = None
+        return found
+
+    def nearest(
+        self, vector_set: VectorSet, query: bytes, within: Range, k: int
+    ) -> list[tuple[int, float]] | None:
+        indexed = self._indexed
+        if indexed is None:
+            indexed = self._indexed = registered(self._first("nearest_sets")[0])
+        if vector_set.id not in indexed:
+            return None
+        batch = self._nearest.search(vector_set, indexed[vector_set.id], query, within, k)
+        try:
+            answers = self._pool.read_all(batch)
+        except StorageError as error:
+            cause = error.__cause__
+            if isinstance(cause, ServerError) and is_gone(cause):
+                return None
+            raise
+        # It was kept until then, so nothing of the present is missing in it.
+        self._indexed = registered(answers[3][0][0])
+        return ranked(answers[2]) if vector_set.id in self._indexed else None
+
+    def inspect(self) -> dict[str, Any]:
+        findings = super().inspect()
+        for set_id, extension in registered(self._first("nearest_sets")[0]).items():
+            statement = self._nearest.statement("wrong", set_id, extension)
+            try:
+                wrong = self._pool.read(statement, (vector_id(set_id, 0),))[0][0]
+            except StorageError as error:
+                if not (isinstance(error.__cause__, ServerError) and is_gone(error.__cause__)):
+                    raise
+                continue  # nothing goes by it any more; the next commit withdraws it
+            if wrong:
+                findings["integrity"].append(
+                    f"nearest_{set_id}, an index by pgvector, is wrong about {wrong} entries"
+                )
+        return findings
 
     def close(self) -> None:
         self._close()

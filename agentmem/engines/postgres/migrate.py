@@ -25,7 +25,7 @@ from agentmem.errors import (
 from agentmem.search.words import found_by
 from agentmem_migrations import Migration, migrations_for
 
-__all__ = ["check_server", "look", "migrate"]
+__all__ = ["check_server", "connected", "look", "migrate", "use_schema"]
 
 _OLDEST: Final = 140_000
 _TABLES: Final = (
@@ -90,7 +90,7 @@ def migrate(target: Target, durability: str, timeout_ms: int) -> str:
         MigrationError: the store comes from a newer agentmem, or a file was changed.
         StorageError: the server cannot be reached, or cannot be used.
     """
-    with _connected(target, timeout_ms) as connection:
+    with connected(target, timeout_ms) as connection:
         version = check_server(connection, target, durability)
         known = migrations_for("postgres")
         if missing(connection, target, known):
@@ -112,7 +112,7 @@ def look(target: Target, timeout_ms: int) -> Migrations | None:
         MigrationError: the store comes from a newer agentmem, or a file was changed.
         StorageError: the server cannot be reached, or cannot be used.
     """
-    with _connected(target, timeout_ms) as connection:
+    with connected(target, timeout_ms) as connection:
         check_server(connection, target, "relaxed")
         known = migrations_for("postgres")
         names = [migration.name for migration in missing(connection, target, known)]
@@ -124,7 +124,7 @@ def look(target: Target, timeout_ms: int) -> Migrations | None:
 
 
 @contextmanager
-def _connected(target: Target, timeout_ms: int) -> Iterator[psycopg.Connection[Any]]:
+def connected(target: Target, timeout_ms: int) -> Iterator[psycopg.Connection[Any]]:
     """A connection in a transaction, which is committed at the end; its errors as agentmem's."""
     try:
         connection = psycopg.connect(target.conninfo, **target.defaults, prepare_threshold=None)
@@ -218,7 +218,8 @@ def _fill_texts(connection: psycopg.Connection[Any]) -> None:
         cursor.execute(_COUNT_TEXTS)
 
 
-def _use_schema(connection: psycopg.Connection[Any], target: Target) -> None:
+def use_schema(connection: psycopg.Connection[Any], target: Target) -> None:
+    """Makes the store's tables those of unqualified names, for the transaction."""
     path = sql.Identifier(target.store).as_string(connection)
     connection.execute("SELECT set_config('search_path', %s, true)", (path,))
 
@@ -237,7 +238,7 @@ def _apply(
     there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (target.store,))
     if there.fetchone() is None:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-    _use_schema(connection, target)
+    use_schema(connection, target)
     connection.execute(
         "CREATE TABLE IF NOT EXISTS agentmem_checksums "
         "(name text PRIMARY KEY, checksum text NOT NULL)"

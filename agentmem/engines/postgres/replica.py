@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from agentmem.clock import system_clock
-from agentmem.engines.base import Engine, Position
+from agentmem.engines.base import Engine, Position, VectorSet
 from agentmem.engines.postgres.engine import PostgresReads
 from agentmem.engines.postgres.migrate import look
 from agentmem.engines.postgres.pool import Pool
@@ -185,6 +185,9 @@ class _PinnedEngine(PostgresReads):
         self._refuse()
 
     def make_way(self) -> None:
+        self._refuse()
+
+    def build_nearest(self, vector_set: VectorSet) -> bool:
         self._refuse()
 
     def close(self) -> None:

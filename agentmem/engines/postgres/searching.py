@@ -78,6 +78,7 @@ _STATEMENTS: Final = {
     "spaces": """SELECT id, embedder, dimension, NULL::text FROM {s}.vector_sets
         UNION ALL SELECT set_id, NULL, NULL, namespace FROM {s}.vector_spaces""",
     "spaces_count": "SELECT spaces FROM {s}.store",
+    "spaces_and_nearest": "SELECT spaces, nearest FROM {s}.store",
     "count_spaces": "UPDATE {s}.store SET spaces = spaces + 1 WHERE id = 1",
     "vectors_of": """SELECT v.id - $1, v.vector FROM unnest($2::bigint[]) AS w(id)
         CROSS JOIN LATERAL (SELECT * FROM {s}.vectors v WHERE v.id = $1 + w.id LIMIT 1) v""",
@@ -312,6 +313,12 @@ class SearchReads:
         return None
 
     def index_folder(self, set_id: int) -> str | None:
+        return None
+
+    def nearest(
+        self, vector_set: VectorSet, query: bytes, within: Range, k: int
+    ) -> list[tuple[int, float]] | None:
+        """None: what is not the primary has no say in what is kept."""
         return None
 
 

@@ -13,7 +13,7 @@ a few seconds, so it cannot hold the lock for ever.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
@@ -33,6 +33,7 @@ from agentmem.engines.base import (
     TryAgainError,
 )
 from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
+from agentmem.engines.postgres.nearest import Nearest, registered
 from agentmem.engines.postgres.pool import Pool
 from agentmem.engines.postgres.searching import SearchReads, appended, spaces_of
 from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
@@ -64,15 +65,22 @@ class PostgresSession:
     """See `agentmem.engines.base.WriteSession`."""
 
     def __init__(
-        self, pool: Pool, statements: Statements, durability: str, clock: MicrosecondClock | None
+        self,
+        pool: Pool,
+        statements: Statements,
+        nearest: Nearest,
+        durability: str,
+        clock: MicrosecondClock | None,
     ) -> None:
         self._pool = pool
+        self._nearest = nearest
         self._statements = statements
         self._synchronous = "off" if durability == "relaxed" else "on"
         self._clock = clock
         self._wire: Wire | None = None
         self._rows: NewCommit | None = None
         self._floor = 0
+        self._indexed: Mapping[int, str] = {}  # sets, see `nearest`
         self._reads = _SessionReads(self)
 
     def enter(
@@ -132,7 +140,8 @@ class PostgresSession:
             self.rollback()
             self.release()
             raise row_missing(self._pool.target.location)
-        revision, committed_at, last_hash, last_entry_id, self._floor, now = rows[0]
+        revision, committed_at, last_hash, last_entry_id, self._floor, indexed, now = rows[0]
+        self._indexed = registered(indexed)
         if self._clock is not None:
             now = self._clock()
         return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
@@ -196,6 +205,8 @@ class PostgresSession:
         assert self._rows is not None, "nothing was appended"
         changes = self._rows.changes
         batch = self._appending(self._rows)
+        if self._indexed:
+            batch += self._nearest.changes(self._indexed, self._rows)
         batch += [self._changing(change) for change in changes]
         batch.append((COMMIT, ()))
         try:
@@ -206,12 +217,13 @@ class PostgresSession:
             self._pool.note(error)
             if error.ended:
                 raise CommitUnknownError(str(error)) from error
-            if error.can_try_again:
+            if error.can_try_again or (self._indexed and self._nearest.doubt(error)):
                 raise TryAgainError(str(error)) from error
             # The failed statement has aborted the transaction, and COMMIT was passed over.
             raise translated(error, self._pool.target.location) from error
         if answers[-1].tag != "COMMIT":
             raise TryAgainError(f"COMMIT was answered by {answers[-1].tag}")
+        self._nearest.doubted = False
         for change, answer in zip(changes, answers[-1 - len(changes) : -1], strict=True):
             change.count = answer.changed
 

@@ -35,7 +35,7 @@ _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Seen directly, the length of an array makes the planner prefer a new plan for each call, which
 # costs twice what the statement does (245 µs against 104 for one head).
 _ARRAY: Final = re.compile(r"(\$[0-9]+::[a-z]+\[\])")
-_NAMES: Final = re.compile(r"\{config\}|\{s\}")
+_NAMES: Final = re.compile(r"\{(?:config|s|n|x)\}")
 _POSITION: Final = "revision, committed_at, hash, last_entry_id"
 
 # LIMIT 1 keeps the planner at one look into an index a row, whatever it believes of the sizes of
@@ -65,8 +65,8 @@ _STATEMENTS: Final = {
     # In a statement of its own: one that locked and read other tables would answer from before
     # the wait. The clock is asked above the CTE, so after the wait, too.
     "lock": f"""WITH locked AS MATERIALIZED (
-            SELECT {_POSITION}, floor FROM {{s}}.store WHERE id = 1 FOR UPDATE)
-        SELECT {_POSITION}, floor, {_NOW} FROM locked""",
+            SELECT {_POSITION}, floor, nearest FROM {{s}}.store WHERE id = 1 FOR UPDATE)
+        SELECT {_POSITION}, floor, nearest, {_NOW} FROM locked""",
     "heads": "SELECT "
     + _COLUMNS
     + " FROM unnest($1::text[], $2::text[]) AS w(namespace, key), "
@@ -130,6 +130,11 @@ _STATEMENTS: Final = {
         SELECT setval(pg_get_serial_sequence(w.tableoid::regclass::text, 'id'),
             GREATEST(w.id, (SELECT MAX(id) FROM {s}.conflicts))) FROM w""",
     "raise_floor": "UPDATE {s}.store SET floor = GREATEST(floor, $1) WHERE id = 1",
+    # Indexes by pgvector, see `nearest`.
+    "set_nearest": "UPDATE {s}.store SET nearest = $1 WHERE id = 1",
+    "nearest_sets": "SELECT nearest FROM {s}.store",
+    "nearest_settings": """SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true),
+        set_config('hnsw.ef_search', $1, true)""",
     # Reads.
     "position": f"SELECT {_POSITION}, {_NOW} FROM {{s}}.store WHERE id = 1",
     "floor": "SELECT floor FROM {s}.store",
@@ -242,7 +247,11 @@ class Statements:
         self._of_range = cache(self._range)
 
     def _made_of(self, sql: str) -> Statement:
-        names = {"{config}": self._config, "{s}": self._schema}
+        return self.named(sql, {})
+
+    def named(self, sql: str, names: dict[str, str]) -> Statement:
+        """A statement with the store's names in it, and others by what stands for them."""
+        names = {"{config}": self._config, "{s}": self._schema} | names
         # In one go: a schema's name may hold what stands for it.
         named = _NAMES.sub(lambda found: names[found[0]], _ARRAY.sub(r"(SELECT \1)", sql))
         return Statement(named)

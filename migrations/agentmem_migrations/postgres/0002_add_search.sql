@@ -51,5 +51,7 @@ CREATE TABLE pending_vectors (
 ALTER TABLE store
     ADD COLUMN spaces bigint NOT NULL DEFAULT 0, -- counts changes to vector_spaces, so that who
                                     -- knows them need not read them again
-    ADD COLUMN texts bigint NOT NULL DEFAULT 0; -- the rows of `texts`: searches need their number,
+    ADD COLUMN texts bigint NOT NULL DEFAULT 0, -- the rows of `texts`: searches need their number,
                                     -- and counting them takes longer than a search
+    ADD COLUMN nearest text;        -- JSON: the sets that have a table nearest_<id> for pgvector,
+                                    -- with the extension's schema; NULL: none
