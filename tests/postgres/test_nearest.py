@@ -341,6 +341,44 @@ def test_who_may_use_the_vectors_may_use_their_index(maker: Callable[..., str]) 
         assert_kept(store)
 
 
+def test_an_index_that_an_administrator_builds_is_the_owners(
+    maker: Callable[..., str], database: str
+) -> None:
+    with agentmem.open(maker(), **RELAXED) as store:
+        fill(store, vectors(20))
+        with agentmem.open(target(database, STORE), **RELAXED) as administrator:
+            assert engine_of(administrator).build_nearest(set_of(store)) is True
+        store.put("k1", 1, namespace=("team", "a1"), vector=vectors(1)[0])
+        assert_kept(store)
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [f"REVOKE INSERT ON {STORE}.nearest_1 FROM maker", "REVOKE USAGE ON SCHEMA hidden FROM maker"],
+    ids=["the table", "the extension"],
+)
+def test_an_index_that_a_writer_may_not_use_is_withdrawn_by_it(
+    maker: Callable[..., str], caplog: pytest.LogCaptureFixture, taken: str
+) -> None:
+    url = maker(
+        "CREATE SCHEMA hidden", "CREATE EXTENSION vector SCHEMA hidden",
+        "GRANT USAGE ON SCHEMA hidden TO maker",
+    )  # fmt: skip
+    with agentmem.open(url, **RELAXED) as store:
+        fill(store, vectors(20))
+        assert engine_of(store).build_nearest(set_of(store)) is True
+        maker(taken)
+        store.put("k1", 1, namespace=("team", "a1"), vector=vectors(1)[0])
+        assert "permission denied" in caplog.text
+        assert "withdrawn" in caplog.text
+        assert nearest(store, vectors(1)[0]) is None
+        maker("GRANT USAGE ON SCHEMA hidden TO maker")
+        assert engine_of(store).build_nearest(set_of(store)) is True
+        assert_kept(store)
+        store.put("k2", 1, namespace=("team", "a2"), vector=vectors(1)[0])
+        assert_kept(store)
+
+
 # When something happens to it.
 
 

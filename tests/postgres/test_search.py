@@ -513,6 +513,7 @@ def test_the_engine_of_a_replica_reads_for_searches_as_well(store: agentmem.Stor
         assert pinned.text_hits(["trip"], ALL, 2, 5) == engine.text_hits(["trip"], ALL, 2, 5)
         assert pinned.vectors(1, [1, 2]) == engine.vectors(1, [1, 2])
         assert pinned.spaces() == engine.spaces()
+        assert pinned.nearest(engine.spaces().sets[1], b"", ALL, 5) is None
     finally:
         replica.close()
 

@@ -39,8 +39,8 @@ COMMIT_PATH = {"commit.py", "session.py", "lock.py", "connection.py", "wire.py",
 PURE = {"_text", "_element", "_rows", "_bytes", "_truth", "_columns", "_by_place", "<listcomp>"}
 MOST_PLACES = 2_000
 MOST_MISSES = 20
-# On PostgreSQL there are thousands, most of them in the wire, and many cost a connection.
-TRANSACT_STRIDE = {"sqlite": 1, "postgres": 7}
+# There are hundreds, and on PostgreSQL thousands, many of which cost a connection.
+TRANSACT_STRIDE = {"sqlite": 2, "postgres": 13}
 # An exception that strikes in a callback of the interpreter's own, as of a weak reference, is
 # printed and dropped there: no code of agentmem sees it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
