@@ -54,10 +54,11 @@ class _Connection(psycopg.Connection[Any]):
     place: _Place
     idle_since = 0.0
 
-    def __del__(self, *_nothing: Any) -> None:
-        # Nothing is said of one that an exception has struck out of our hands: its place is free
-        # again, and libpq closes it, except in a child that has inherited it.
-        pass
+    # Nothing is said of one that an exception has struck out of our hands: its place is free again,
+    # and libpq closes it, except in a child that has inherited it. A function in C has no frame: an
+    # exception that struck in it would be kept by whoever looks at what cannot be raised, and with
+    # the frame its place.
+    __del__ = object.__hash__  # type: ignore[assignment]  # what it returns is ignored
 
     def is_alive(self) -> bool:
         """Whether it is open, as far as can be said without asking: an idle server is silent."""
