@@ -48,8 +48,9 @@ new-venv:
 demo: setup ## run the demonstration
 	@$(VENV)/bin/agentmem demo
 
+# Each process takes the next tests that are left, and has a PostgreSQL server of its own.
 test: setup ## run the tests
-	$(VENV_PYTHON) -m pytest $(ARGS)
+	$(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: setup ## check style and formatting
 	$(VENV_PYTHON) -m ruff check .

@@ -263,16 +263,15 @@ def _fill(folder: str, gone: Sequence[int], added: Iterable[Batch], dimension: i
     try:
         assert child.stdin is not None, "it is a pipe"
         asked = {"gone": list(gone), "dimension": dimension}
-        child.stdin.write(json.dumps(asked).encode() + b"\n")
-        for ids, rows in added:
-            child.stdin.write(filler.frame(ids, rows))
-        child.stdin.write(filler.frame(*filler.NOTHING))
-        out, told = child.communicate()
-    except BrokenPipeError:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and says why below
+            child.stdin.write(json.dumps(asked).encode() + b"\n")
+            for ids, rows in added:
+                child.stdin.write(filler.frame(ids, rows))
+            child.stdin.write(filler.frame(*filler.NOTHING))
         out, told = child.communicate()
     except BaseException:
         child.kill()
-        child.wait()
+        child.communicate()  # which closes the pipes, too
         raise
     if child.returncode != 0:
         last = (told.decode(errors="replace").strip().splitlines() or [""])[-1]

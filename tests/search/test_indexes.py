@@ -154,6 +154,23 @@ def test_who_searches_in_an_old_generation_goes_on(path: Path, store: agentmem.S
         generations.open(first)
 
 
+def test_a_building_that_is_stopped_leaves_nothing(store: agentmem.Store, path: Path) -> None:
+    def stop(_what: str, done: int, _of: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    opened_before = set(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else set()
+    with pytest.raises(KeyboardInterrupt):
+        store.admin.index(progress=stop)
+    assert index_of(store) is None
+    if opened_before:
+        assert set(os.listdir("/proc/self/fd")) - opened_before <= {"gone"}
+    store.admin.index()
+    assert [each.name for each in folder_of(path).iterdir() if each.name.startswith("g-")] == [
+        index_of(store).name
+    ]
+
+
 def test_what_does_not_answer_is_not_published(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from agentmem.search import generations as module
 
