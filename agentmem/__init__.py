@@ -48,6 +48,8 @@ from agentmem.errors import (
     UnsafeStorageError,
 )
 from agentmem.history.diff import Difference
+from agentmem.history.revert import Reversal
+from agentmem.history.undoing import Undone
 from agentmem.history.verify import Report
 from agentmem.limits import Limits
 from agentmem.merge import Unmergeable
@@ -104,6 +106,7 @@ __all__ = [
     "OperationMismatchError",
     "OutcomeUnknownError",
     "Report",
+    "Reversal",
     "RevisionError",
     "Snapshot",
     "Stale",
@@ -113,6 +116,7 @@ __all__ = [
     "Tag",
     "Transaction",
     "TransientError",
+    "Undone",
     "Unmergeable",
     "UnsafeStorageError",
     "__version__",

@@ -250,7 +250,10 @@ class Judge:
             if item is None:
                 if write.base == BLIND and request.forbid_blind and self._foreign(request, head):
                     stale.append(_blind_item(place, write, head))
-                final = Outcome(write.operation, write.value, write.text, None, None, write.ttl_us)
+                final = Outcome(
+                    write.operation, write.value, write.text, None, None, write.ttl_us,
+                    write.expires_at,
+                )  # fmt: skip
                 final.base = base_version(write, head, self.now)
                 final.words = write.words
                 if write.keep and head is not None and head.visible_at(self.now):
@@ -335,6 +338,7 @@ class Judge:
         if self._stored is None:
             self._stored = parse_strategies(self._session.strategies())
         match = self._registry.match(decode(item.place[0]), item.place[1], self._stored)
+        match = match or write.otherwise
         if match is None:
             return None
         if match.strategy is None or not self._may_merge_here(item, write):
@@ -371,7 +375,9 @@ class Judge:
         # A text given for the value that was not kept would tell search something else.
         text = write.text if value == write.value or write.text == "" else None
         operation = DELETE if value is None else PUT
-        return Outcome(operation, value, text, item.seen_version, name, write.ttl_us)
+        return Outcome(
+            operation, value, text, item.seen_version, name, write.ttl_us, write.expires_at
+        )
 
     def _foreign(self, request: Request, head: EntryRow | None) -> bool:
         return bool(visible_version(head, self.now)) and (

@@ -81,6 +81,8 @@ class Write:
         words: what search sees of the value; None: nothing.
         vector: as stored, given by the caller; None: the embedder makes it from the words.
         deferred: it is embedded after the commit, not before.
+        expires_at: an instant, in place of one that follows from `ttl_us`.
+        otherwise: merges it where no hook or strategy is registered.
     """
 
     operation: int
@@ -98,6 +100,8 @@ class Write:
     words: str | None = UNKNOWN
     vector: bytes | None = None
     deferred: bool = False
+    expires_at: int | None = None
+    otherwise: Match | None = None
 
 
 @dataclass(slots=True)

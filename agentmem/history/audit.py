@@ -1,22 +1,24 @@
-"""``store.audit``: differences, conflicts, tags."""
+"""``store.audit``: differences, undoing, conflicts, tags."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from agentmem.core import Core
 from agentmem.engines.base import Change, ConflictRow
 from agentmem.errors import InvalidValueError, RevisionError
 from agentmem.history.diff import Difference, differences
-from agentmem.history.log import entry_version
+from agentmem.history.log import entry_row, entry_version
+from agentmem.history.revert import Reversal, revert_commit, revert_key
 from agentmem.model import MISSING, ConflictRecord, Entry, Tag, to_datetime
 from agentmem.records import conflict_record_of, entry_of
 from agentmem.request import Request, Write
 from agentmem.scope import Scope
+from agentmem.single import CommitOptions
 from agentmem.snapshot import resolve_at
 from agentmem.values import check_label_text, check_number, dump
-from agentmem.writes import deletion
+from agentmem.writes import deletion, ttl_microseconds
 
 __all__ = ["Audit"]
 
@@ -63,6 +65,75 @@ class Audit:
         place = self._scope.place(namespace, key)
         self._scope.check(place, "read")
         return entry_version(self._core, self._scope, place, version)
+
+    # Undoing.
+
+    def revert(
+        self,
+        key: str,
+        version: int,
+        *,
+        namespace: object = None,
+        merge: bool = True,
+        ttl_s: float | None = None,
+        **commit: Unpack[CommitOptions],
+    ) -> Entry[Any] | None:
+        """Puts an older value of a key back, as a new version; the history stays.
+
+        With the value come the text that search sees, and the expiry if that lies ahead; a
+        version that has expired lives again for as long as it did then.
+
+        Args:
+            version: to go back to; 0 and a version that was deleted make the key absent.
+            merge: if another writes at the same moment, let the key's hook or strategy merge.
+            ttl_s: seconds to live from now on, in place of the version's own expiry.
+            commit: who and why; see `CommitOptions`.
+
+        Returns: the new entry, a tombstone if it deleted the key; what is there if the key is
+            at that version already, None if it is absent already.
+
+        Raises:
+            KeyMissingError: the key has no such version.
+            InvalidValueError: the version was purged.
+            ConflictError: another wrote at the same moment, and nothing merges it.
+        """
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "write")
+        row = None
+        if version != 0 or isinstance(version, bool):
+            row = entry_row(self._core, self._scope, place, version)
+        ttl_us = ttl_microseconds(ttl_s)
+        return revert_key(self._core, self._scope, place, row, commit, merge=merge, ttl_us=ttl_us)
+
+    def revert_commit(
+        self,
+        revision: int,
+        *,
+        merge: bool = True,
+        dry_run: bool = False,
+        **commit: Unpack[CommitOptions],
+    ) -> Reversal:
+        """Undoes a commit by a new one: each key goes back to what it was before.
+
+        A key that somebody wrote since is merged as any conflict is: base is what the commit
+        wrote, theirs is what is there now, ours is what was there before. Later atomic
+        operations of the same kind (another increment, another append) need no strategy.
+
+        Args:
+            revision: of the commit.
+            merge: let the hook or strategy of a key merge; False: any later write is a conflict.
+            dry_run: write nothing, and tell what would be done.
+            commit: who and why; see `CommitOptions`.
+
+        Raises:
+            ConflictError: a key was written since, and nothing merges it; nothing was written.
+            AccessDeniedError: it changed a key outside of this view, or one that may not be
+                written.
+            RevisionError: there is no such commit, or what it replaced was compacted.
+        """
+        return revert_commit(
+            self._core, self._scope, revision, commit, merge=merge, dry_run=dry_run
+        )
 
     # Conflicts.
 

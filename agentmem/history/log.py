@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, EntryRow, Place
+from agentmem.engines.base import CommitRow, Engine, EntryRow, Place
 from agentmem.errors import InvalidValueError, KeyMissingError
 from agentmem.model import Commit, Entry, display_key
 from agentmem.namespaces import encode, range_end
@@ -14,7 +14,7 @@ from agentmem.records import commit_of, entry_of
 from agentmem.scope import Scope
 from agentmem.values import MAX_INT, check_number
 
-__all__ = ["entry_version", "history_of", "log_of"]
+__all__ = ["entry_row", "entry_version", "history_of", "log_of", "newest_first"]
 
 _PAGE: Final = 200
 _NO_LIMIT: Final = 2**62
@@ -41,6 +41,11 @@ def entry_version(core: Core, scope: Scope, place: Place, version: int) -> Entry
     Raises:
         KeyMissingError: the key has no such version (any more).
     """
+    return entry_of(entry_row(core, scope, place, version), scope)
+
+
+def entry_row(core: Core, scope: Scope, place: Place, version: int) -> EntryRow:
+    """As `entry_version`, as it is stored."""
     core.check_open()
     if isinstance(version, bool) or not isinstance(version, int):
         raise TypeError(f"version is an int, not {type(version).__name__}")
@@ -55,7 +60,7 @@ def entry_version(core: Core, scope: Scope, place: Place, version: int) -> Entry
             namespace=labels,
             key=place[1],
         )
-    return entry_of(row, scope)
+    return row
 
 
 def log_of(
@@ -93,6 +98,16 @@ def log_of(
         if len(found) >= wanted:
             break
     return found[:wanted]
+
+
+def newest_first(engine: Engine, after: int, upto: int | None) -> Iterator[CommitRow]:
+    """The commits with ``after`` < revision <= ``upto``, page by page."""
+    while True:
+        rows = engine.commits(after, upto, _PAGE, newest_first=True)
+        yield from rows
+        if len(rows) < _PAGE:
+            return
+        upto = rows[-1].revision - 1
 
 
 def _commits(
