@@ -13,7 +13,8 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-from agentmem.cli.output import is_terminal, printable
+from agentmem.cli.layout import printable
+from agentmem.cli.styles import has_colours, styled
 from agentmem.cli.targets import hide_passwords
 from agentmem.errors import (
     AgentMemError,
@@ -56,7 +57,7 @@ _MEANINGS: Final = {
     ExitCode.STORAGE: "no store there, not to be read or written, or damaged",
     ExitCode.REFUSED: "a value, key, revision, tag, strategy or limit is refused",
     ExitCode.UNKNOWN: "the storage failed in the commit: it may have been written",
-    ExitCode.OTHER: "anything else: a merge that failed, a package missing",
+    ExitCode.OTHER: "anything else: a merge that failed, a package missing, an answer of no",
     ExitCode.BUG: "a bug in agentmem",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
     ExitCode.OUTPUT_CLOSED: "nobody reads the output any more",
@@ -185,8 +186,8 @@ def note(message: str, *, failed: bool = False) -> None:
     for phrase, command in _ADVICE:
         message = message.replace(phrase, command)
     message = hide_passwords(message)
-    colour = typer.colors.RED if failed else typer.colors.YELLOW
-    name = typer.style("agentmem:", fg=colour) if is_terminal(sys.stderr) else "agentmem:"
+    colour = "red" if failed else "yellow"
+    name = styled("agentmem:", colour if has_colours(sys.stderr) else None)
     typer.echo(f"{name} {printable(message)}", err=True)
 
 

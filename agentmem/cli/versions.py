@@ -124,8 +124,9 @@ def show(
             ("created", second(entry.created_at)),
             ("committed", second(entry.committed_at)),
             ("expires", second(entry.expires_at)),
-            ("value", _value_text(entry)),
-        ]
+            ("value", "(deleted)" if entry.deleted else None),
+        ],
+        value=... if entry.deleted else entry.value,
     )
 
 

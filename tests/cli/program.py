@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from agentmem.cli.app import app
 
-__all__ = ["Program", "environment", "on_terminal", "run", "start", "without_colours"]
+__all__ = ["Program", "answering", "environment", "on_terminal", "run", "start", "without_colours"]
 
 _TIMEOUT_S: Final = 120
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
@@ -98,15 +98,22 @@ def run(
 
 def on_terminal(*arguments: str, **env: str) -> tuple[int, str]:
     """Exit code and whole output, errors included, of a command on a terminal of its own."""
+    return answering(None, *arguments, **env)
+
+
+def answering(answers: str | None, *arguments: str, **env: str) -> tuple[int, str]:
+    """As `on_terminal`, with what a person types; None: nobody sits at the keyboard."""
     ours, theirs = pty.openpty()
     try:
         child = subprocess.Popen(
             [sys.executable, "-m", "agentmem", *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if answers is None else theirs,
             stdout=theirs,
             stderr=theirs,
             env=environment(**env),
         )
+        if answers is not None:
+            os.write(ours, answers.encode())
         os.close(theirs)
         shown = _all_of(ours)
         return child.wait(_TIMEOUT_S), shown.decode().replace("\r\n", "\n")
