@@ -47,6 +47,7 @@ from agentmem.errors import (
     TransientError,
     UnsafeStorageError,
 )
+from agentmem.exchange.backup import Backup
 from agentmem.history.diff import Difference
 from agentmem.history.revert import Reversal
 from agentmem.history.undoing import Undone
@@ -74,6 +75,7 @@ __all__ = [
     "DELETE",
     "AccessDeniedError",
     "AgentMemError",
+    "Backup",
     "BlindWriteWarning",
     "Change",
     "Clock",

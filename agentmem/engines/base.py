@@ -13,7 +13,7 @@ values are canonical JSON text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
@@ -724,6 +724,16 @@ class Engine(Protocol):
 
     def inspect(self) -> dict[str, Any]:
         """What the database itself finds: ``integrity`` (problems) and ``wrong_heads`` (number)."""
+
+    def back_up(self, path: str, progress: Callable[[int, int], None] | None) -> Position | None:
+        """Writes all of the store into an empty file, as it is at one revision; not synced.
+
+        Args:
+            progress: called with (done, total), in a unit of the engine's own.
+
+        Returns: the end of the log in the file. None: the store is no file, and nothing was
+            written; its rows can be copied.
+        """
 
     def counts(self) -> dict[str, int]:
         """Rows and sizes, for `stats`: commits, entries, keys, conflicts, bytes."""

@@ -1,11 +1,14 @@
-"""``store.admin``: statistics and verification."""
+"""``store.admin``: statistics, verification, indexes, backups."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from agentmem.core import Core
+from agentmem.exchange.backup import Backup, back_up
+from agentmem.history.copy import Progress
 from agentmem.history.verify import Report, verify
 from agentmem.model import to_datetime
 from agentmem.search.embedders import resolve
@@ -88,6 +91,41 @@ class Admin:
         done = embed_pending(self._core, progress, missing=True)
         self._core.searcher.indexes.build(progress)
         return done
+
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Backup:
+        """Writes the whole store, at one revision, into a new SQLite file, and verifies it.
+
+        Agents go on reading and writing meanwhile. The file is a store: it can be opened, and
+        copied back to a server. It has the mode 0600, and gets its name when all of it is on the
+        disk and verified; whatever fails or is killed before leaves nothing under that name.
+        From a server, tags, conflicts and expiries are those of about the same time.
+
+        Args:
+            path: of the file, on a local disk.
+            overwrite: replace a file that is there, unless it is a database in use.
+            progress: called with what is being done, how far it is, and of how much.
+
+        Returns: which revision and hash it holds.
+
+        Raises:
+            StorageError: there is such a file, it cannot be written, or the store fails.
+            DiskFullError: nothing is left behind.
+            CorruptionError: the store is damaged; no backup was made.
+        """
+        self._core.check_open()
+        return back_up(
+            self._core.engine,
+            path,
+            overwrite=overwrite,
+            progress=progress,
+            lock_timeout_ms=self._core.limits.lock_timeout_ms,
+        )
 
     def verify(self, *, progress: Callable[[int, int], None] | None = None) -> Report:
         """Reads the whole log and proves that it is whole and that what is derived agrees.

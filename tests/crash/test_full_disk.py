@@ -125,3 +125,17 @@ def test_files_that_may_not_grow_are_a_typed_error_and_a_retry_applies_once(
         assert store.count() == count + 2
         assert len(store.log(op_id=f"op-{count}")) == 1
         assert store.admin.verify().problems == []
+
+
+def test_a_backup_that_the_disk_has_no_room_for_leaves_nothing_behind(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(os.urandom(1_500 * KIB))
+    with agentmem.open(tmp_path / "store.db", durability="relaxed") as store:
+        store.put_many({f"k{number}": VALUE for number in range(60)})
+        with pytest.raises(agentmem.DiskFullError, match=r"backup\.db; nothing is there"):
+            store.admin.backup(small_disk / "backup.db")
+        assert os.listdir(small_disk) == ["ballast"]
+        ballast.unlink()
+        assert store.admin.backup(small_disk / "backup.db").revision == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
@@ -190,6 +190,9 @@ class PostgresReads(SearchReads):
 
     def inspect(self) -> dict[str, Any]:
         return {"integrity": [], "wrong_heads": self._read("wrong_heads")[0][0]}
+
+    def back_up(self, path: str, progress: Callable[[int, int], None] | None) -> Position | None:
+        return None
 
     def counts(self) -> dict[str, int]:
         names = ("commits", "entries", "keys", "conflicts", "open_conflicts", "floor")

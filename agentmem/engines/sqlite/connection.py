@@ -13,7 +13,7 @@ from agentmem.engines.sqlite.inherited import remember
 from agentmem.engines.sqlite.schema import check_ours
 from agentmem.errors import ClosedError, ForkedStoreError, StorageError
 
-__all__ = ["Connections"]
+__all__ = ["BUSY_TIMEOUT", "Connections"]
 
 _SYNCHRONOUS: Final = {
     "full": ("PRAGMA synchronous=FULL", 2),
@@ -23,6 +23,8 @@ _CACHED_STATEMENTS: Final = 256
 # The lock between processes is agentmem's own; this waits for strangers, for recovery after a
 # crash and for checkpoints. SQLite's waiting is unfair, so it is short.
 _BUSY_TIMEOUT_MS: Final = 5_000
+BUSY_TIMEOUT: Final = "PRAGMA busy_timeout=5000"
+"""Sets it as it is set when a connection is opened."""
 
 
 class Connections:

@@ -30,7 +30,7 @@ from agentmem.engines.base import (
     VectorRow,
     VectorSet,
 )
-from agentmem.engines.sqlite import files, reads, text, vectors
+from agentmem.engines.sqlite import backup, files, reads, text, vectors
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
@@ -286,6 +286,9 @@ class SqliteEngine:
             return {"integrity": [] if problems == ["ok"] else problems, "wrong_heads": lost}
 
         return self._read(query)
+
+    def back_up(self, path: str, progress: Callable[[int, int], None] | None) -> Position | None:
+        return self._read(lambda c: backup.back_up(c, path, self.now, progress))
 
     def counts(self) -> dict[str, int]:
         row = self._read(lambda c: c.execute(_COUNTS).fetchone())

@@ -24,7 +24,7 @@ from agentmem.engines.base import (
     StrategyRow,
 )
 from agentmem.engines.sqlite import reads, text, vectors
-from agentmem.engines.sqlite.connection import Connections
+from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
 from agentmem.engines.sqlite.driver import (
     HAS_WAL_RESET_BUG,
     driver,
@@ -331,8 +331,14 @@ class SqliteSession:
             return
         try:
             # stat() opens nothing, so it cannot drop SQLite's locks on the file.
-            if os.stat(self._connections.path + "-wal").st_size > _CHECKPOINT_BYTES:
+            if os.stat(self._connections.path + "-wal").st_size <= _CHECKPOINT_BYTES:
+                return
+            # A long read, such as a backup, keeps the log; no writer shall wait here for its end.
+            connection.execute("PRAGMA busy_timeout=0")
+            try:
                 connection.execute(_CHECKPOINT).fetchall()
+            finally:
+                connection.execute(BUSY_TIMEOUT)
         except (driver.Error, OSError):
             # A checkpoint is housekeeping: the next commit tries again.
             return

@@ -1,0 +1,1 @@
+"""Out of a store and back: backups, and exports as JSON lines."""
