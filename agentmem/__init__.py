@@ -138,6 +138,7 @@ def open(  # agentmem.open is the name that users know
     limits: Limits | None = None,
     clock: Clock | None = None,
     replica: str | None = None,
+    provenance: bool = True,
 ) -> Store:
     """Opens a store; a file is created if it is not there.
 
@@ -158,6 +159,8 @@ def open(  # agentmem.open is the name that users know
         clock: a function that returns an aware datetime, or seconds since 1970; for tests.
         replica: ``postgresql://`` of a standby server of the target's; only
             ``store.snapshot(replica=True)`` reads from it.
+        provenance: keep what each transaction has read, for ``store.audit.lineage``; False keeps
+            only that something was read.
 
     Raises:
         InvalidValueError: the target, or an option, is none that agentmem knows.
@@ -177,4 +180,5 @@ def open(  # agentmem.open is the name that users know
         replica=replica,
         embedder=embedder,
         index=index,
+        provenance=provenance,
     )

@@ -16,6 +16,7 @@ from agentmem.judge import check_writes
 from agentmem.model import Entry, Hit, display_key
 from agentmem.namespaces import Labels, encode
 from agentmem.operations import PUT, apply_step, start_of
+from agentmem.provenance import CONTEXT
 from agentmem.records import entry_of, text_of
 from agentmem.request import SNAPSHOT, Scan, Touch, Write
 from agentmem.scope import Scope, missing
@@ -33,7 +34,18 @@ class BufferedView(PinnedView):
     May be used from several threads: parallel tool calls share a transaction.
     """
 
-    __slots__ = ("_agent", "_lock", "_op_id", "_reads", "_scans", "_touches", "_vectors", "_writes")
+    __slots__ = (
+        "_agent",
+        "_context",
+        "_lock",
+        "_op_id",
+        "_reads",
+        "_scans",
+        "_touches",
+        "_unchecked",
+        "_vectors",
+        "_writes",
+    )
 
     def __init__(
         self,
@@ -50,6 +62,8 @@ class BufferedView(PinnedView):
         self._lock = threading.RLock()  # protects all that follows
         self._reads: dict[Place, int] = {}
         self._scans: List[Scan] = []
+        self._unchecked: List[Scan] = []
+        self._context: List[tuple[int, Place, int]] = []  # seen, but not judged; `Request.cited`
         self._writes: dict[Place, Write] = {}
         self._touches: dict[Place, Touch] = {}
         self._vectors: dict[str, bytes] = {}  # made so far, by what they were made of
@@ -67,8 +81,11 @@ class BufferedView(PinnedView):
             if write is not None and not write.steps:
                 return self._pending(place, write, None)
             row = self._row(place)
+            version = row.version if row is not None else 0
             if track:
-                self._reads.setdefault(place, row.version if row is not None else 0)
+                self._reads.setdefault(place, version)
+            elif version:
+                self._context.append((CONTEXT, place, version))
             if write is not None:
                 return self._pending(place, write, row)
             return entry_of(row, self._scope) if row is not None else None
@@ -112,6 +129,7 @@ class BufferedView(PinnedView):
             own = self._own_in(query)
             found: List[Entry[Any]] = []
             seen: dict[Place, int] = {}
+            ids: dict[Place, int] = {}
             upto: Place | None = None
             labels = self._inside(query.labels)
             view = (self.revision, self._instant)
@@ -119,13 +137,14 @@ class BufferedView(PinnedView):
             for place, row, entry in self._merged(rows, own, query):
                 if row is not None:
                     seen[place] = row.version
+                    ids[place] = row.id
                 if entry is not None:
                     found.append(entry)
                     if len(found) == query.limit:
                         upto = place
                         break
-            if query.track:
-                self._note_scan(query, seen, upto)
+            scan = self._scan_of(query, seen, ids, upto)
+            (self._scans if query.track else self._unchecked).append(scan)
             return found
 
     def _search(self, query: SearchQuery) -> List[Hit]:
@@ -152,8 +171,8 @@ class BufferedView(PinnedView):
             own[place] = (entry, searcher.vector_of(place, write, entry, self._vectors))
         view = (self._revision, self._instant)
         found = searcher.search(self._scope, query, view, own, self._vectors)
-        if query.track:
-            self._scans.append(scan_of(found, within, self._scope.readable(query.labels)))
+        scan = scan_of(found, within, self._scope.readable(query.labels))
+        (self._scans if query.track else self._unchecked).append(scan)
         return found
 
     # A transaction observes what it counts, and counts what it has written.
@@ -213,28 +232,22 @@ class BufferedView(PinnedView):
             return entry
         return None
 
-    def _note_scan(
-        self,
-        query: Query,
-        seen: dict[Place, int],
-        upto: Place | None,
-    ) -> None:
+    def _scan_of(
+        self, query: Query, seen: dict[Place, int], ids: dict[Place, int], upto: Place | None
+    ) -> Scan:
         asked = {
             "key_prefix": query.key_prefix or None,
             "where": query.filter.source if query.filter is not None else None,
             "limit": query.limit,
         }
-        self._scans.append(
-            Scan(
-                Range(encode(query.labels), query.key_prefix, query.after, upto),
-                query.filter,
-                self._scope.readable(query.labels),
-                seen,
-                query.presence,
-                canonical(
-                    {name: value for name, value in asked.items() if value is not None}
-                ).decode(),
-            )
+        return Scan(
+            Range(encode(query.labels), query.key_prefix, query.after, upto),
+            query.filter,
+            self._scope.readable(query.labels),
+            seen,
+            query.presence,
+            canonical({name: value for name, value in asked.items() if value is not None}).decode(),
+            ids,
         )
 
     # Writing.

@@ -47,6 +47,7 @@ class Core:
         registry: the merge hooks of this process.
         limits: what this process may write.
         blind_writes: ``warn``, ``allow`` or ``forbid``.
+        provenance: whether what transactions of this process read is kept.
         lane: where attempts after a conflict wait for each other.
         replica: another server for snapshots that ask for it; None: there is none.
         searcher: what searches it.
@@ -61,6 +62,7 @@ class Core:
         *,
         embedder: Embedder | None = None,
         index: str = "auto",
+        provenance: bool = True,
     ) -> None:
         if blind_writes not in ("warn", "allow", "forbid"):
             raise InvalidValueError(
@@ -71,6 +73,7 @@ class Core:
         self.registry = MergeRegistry()
         self.limits = limits
         self.blind_writes = blind_writes
+        self.provenance = provenance
         self.lane = Lane(engine)
         self.replica = replica
         self.searcher = Searcher(engine, limits, embedder, index)
@@ -87,7 +90,7 @@ class Core:
 
     def on(self, engine: Engine) -> Core:
         """The same store, read from another engine."""
-        core = Core(engine, self.limits, self.blind_writes)
+        core = Core(engine, self.limits, self.blind_writes, provenance=self.provenance)
         core.registry = self.registry
         core.searcher = self.searcher  # of the primary: what both have is the same
         return core
@@ -113,6 +116,10 @@ class Core:
         """
         self.check_open()
         check_writes(len(request.writes), self.limits)
+        request.provenance = self.provenance
+        if self.provenance:
+            for scan in (*request.scans, *request.unchecked):
+                scan.kept()  # made here, where no lock is held
         if request.writes:
             self.searcher.prepare(request)
         elif request.late:

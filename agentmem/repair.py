@@ -111,10 +111,13 @@ def accepted_places(accept: object, prefix: tuple[str, ...]) -> dict[Place, int]
 def rebase_scan(scan: Scan, places: Iterable[Place], world: EngineWorld) -> None:
     """Makes a scan's answer what it would be in the world, at these places."""
     moved = {place for place in places if scan.covers(place)}
+    scan.text = None
     for place in moved:
         row = world.head(place)
         version = scan.version_of(row, world)
         if version:
             scan.found[place] = version
+            scan.ids[place] = row.id if row is not None else 0
         else:
             scan.found.pop(place, None)
+            scan.ids.pop(place, None)

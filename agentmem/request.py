@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agentmem.engines.base import Change, ConflictRow, EntryRow, KnownOperation, Place, Range
 from agentmem.filters import Filter
 from agentmem.merge.registry import Match
+from agentmem.provenance import scan_text
 from agentmem.scope import Scope
 from agentmem.search.embedders import Embedder
 from agentmem.values import load
@@ -126,6 +127,8 @@ class Scan:
         found: version of each place returned.
         presence: only which keys there are counts, not their versions.
         asked: JSON text of what was asked, for the record.
+        ids: of the entries found, as `found`.
+        text: what is kept of it; None: not made yet.
     """
 
     within: Range
@@ -134,6 +137,14 @@ class Scan:
     found: dict[Place, int]
     presence: bool
     asked: str
+    ids: dict[Place, int] = field(default_factory=dict)
+    text: str | None = None
+
+    def kept(self) -> str:
+        """What is kept of it, see `agentmem.provenance`."""
+        if self.text is None:
+            self.text = scan_text(self.asked, self.ids.values())
+        return self.text
 
     def covers(self, place: Place) -> bool:
         """Whether the place lies in the range."""
@@ -240,6 +251,10 @@ class Request:
         embeddings: how often it was asked for more.
         late: (entry id, namespace, vector) to add to entries that were committed without.
         settled: ids of entries that need not be embedded any more.
+        provenance: whether what it has read is kept.
+        cited: (kind, place, version) that it was derived from besides, see `agentmem.provenance`.
+        unchecked: ranges read that are not judged.
+        undoes: it takes out what the bases of its writes have written.
         earlier: records of conflicts that earlier attempts of the same call met.
         attempt: 16 random bytes that the commit row carries; empty until it is judged.
     """
@@ -264,6 +279,10 @@ class Request:
     result: str | None = None
     accepted: str | None = None
     change: Change | None = None
+    provenance: bool = True
+    cited: list[tuple[int, Place, int]] = field(default_factory=list)
+    unchecked: list[Scan] = field(default_factory=list)
+    undoes: bool = False
     earlier: list[ConflictRow] = field(default_factory=list)
     embedder: Embedder | None = None
     has_vectors: bool = False

@@ -363,6 +363,7 @@ def open_store(
     replica: str | None,
     embedder: object,
     index: str,
+    provenance: bool,
 ) -> Store:
     """See `agentmem.open`."""
     from agentmem.engines import open_engine, open_replica
@@ -371,4 +372,7 @@ def open_store(
     made = resolve(embedder)
     other = open_replica(target, replica, limits.lock_timeout_ms)
     engine = open_engine(target, durability, as_microsecond_clock(clock), limits.lock_timeout_ms)
-    return Store(Core(engine, limits, blind_writes, other, embedder=made, index=index), scope)
+    core = Core(
+        engine, limits, blind_writes, other, embedder=made, index=index, provenance=provenance
+    )
+    return Store(core, scope)

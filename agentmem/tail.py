@@ -15,6 +15,7 @@ from agentmem.engines.base import (
     Position,
     vector_id,
 )
+from agentmem.provenance import rows_of
 from agentmem.request import UNKNOWN, Request
 from agentmem.search.vectors import checksum
 from agentmem.search.words import found_by
@@ -155,6 +156,11 @@ class Tail:
             rows.append(row)
             digests.append(digest)
         self._commit(request, first_entry_id, len(rows), b"".join(digests))
+        self.rows.reads += rows_of(
+            request,
+            self.revision,
+            [(place, outcome.base, outcome.merged) for place, outcome in writes],
+        )
         return rows
 
     def _entry(
@@ -226,7 +232,3 @@ class Tail:
         rows.commits.append((*before, request.attempt, *after, digests, self._hash))
         if request.fingerprint is not None or request.result is not None:
             rows.results.append((revision, request.fingerprint, request.result))
-        for (namespace, key), version in request.reads.items():
-            rows.reads.append((revision, namespace, key, version, None))
-        for scan in request.scans:
-            rows.reads.append((revision, scan.within.namespace, "", len(scan.found), scan.asked))

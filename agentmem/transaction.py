@@ -13,6 +13,7 @@ from agentmem.core import Core
 from agentmem.engines.base import CommitRow, ConflictRow, KnownOperation
 from agentmem.errors import ClosedError, InvalidValueError
 from agentmem.model import Commit, Conflict, Stale
+from agentmem.provenance import CONTEXT
 from agentmem.records import NOTHING, commit_from, commit_of, conflict_of, conflict_row_of
 from agentmem.repair import Judged, accepted_places, judge_now, rebase_scan
 from agentmem.request import Receipt, Request
@@ -224,6 +225,8 @@ class Transaction(BufferedView):
             result=result,
             accepted=accepted,
             vectors=dict(self._vectors),
+            cited=List(dict.fromkeys(self._context)),
+            unchecked=List(self._unchecked),
             earlier=earlier,
         )
 
@@ -273,6 +276,12 @@ class Transaction(BufferedView):
             if write is not None and write.base >= 0:
                 write.base = item.version
             self._accepted.append((*item.place, item.seen_version, item.version))
+            # Whoever has judged it has seen both, and what was built on the first stays.
+            self._context += [
+                (CONTEXT, item.place, version)
+                for version in (item.seen_version, item.version)
+                if version
+            ]
             if not item.version:
                 self._touches.pop(item.place, None)  # accepted as gone: nothing is left to move
         for place in self._reads:

@@ -54,9 +54,6 @@ __all__ = [
 Place = tuple[str, str]
 """(encoded namespace, key)."""
 
-ReadRow = tuple[int, str, str, int, str | None]
-"""One row of ``reads``: revision, encoded namespace, key, version, scan."""
-
 OPERATIONS = {
     1: "put",
     2: "delete",
@@ -166,6 +163,23 @@ class ConflictRow(NamedTuple):
     revision: int | None
     detected_at: int
     note: str | None
+
+
+class ReadRow(NamedTuple):
+    """One row of ``reads``: what a commit was derived from, see `agentmem.provenance`.
+
+    ``base_revision`` and ``scan`` are None if one key was read, and ``key`` is empty if it was
+    not. ``position`` counts the rows of a commit.
+    """
+
+    revision: int
+    position: int
+    kind: int
+    namespace: str
+    key: str
+    version: int
+    base_revision: int | None
+    scan: str | None
 
 
 class VectorSet(NamedTuple):
@@ -456,6 +470,9 @@ class WriteSession(Protocol):
     def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
         """As `Engine.embedded_since`."""
 
+    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
+        """As `Engine.reads_of`."""
+
     def append(self, rows: NewCommit) -> None:
         """Writes the rows. Nothing is visible to others before ``commit``.
 
@@ -605,6 +622,44 @@ class Engine(Protocol):
 
     def reads_of(self, after: int, upto: int) -> list[ReadRow]:
         """What the commits with ``after`` < revision <= ``upto`` had read, by revision."""
+
+    # Provenance. None of these looks at the floor: what was compacted is not found.
+
+    def reads_by(self, revisions: Sequence[int]) -> list[ReadRow]:
+        """What these commits had read, by revision and position."""
+
+    def readers(self, entries: Sequence[tuple[str, str, int]]) -> list[ReadRow]:
+        """The rows that name one of these (namespace, key, version), scans aside."""
+
+    def scans_over(
+        self, namespace: str, after: tuple[int, int, int], past: int, limit: int
+    ) -> list[ReadRow]:
+        """The scans of a namespace, in order of (base revision, revision, position).
+
+        Args:
+            namespace: exactly this; what looked only above or below it is not found.
+            after: only those that come later in that order.
+            past: only those with a smaller base revision.
+            limit: at most so many.
+        """
+
+    def unkept(self, after: int) -> int:
+        """How many commits with a larger revision had read something that was not kept."""
+
+    def versions(self, wanted: Sequence[tuple[str, str, int, int]]) -> list[EntryRow]:
+        """Entries by (namespace, key, version, at most this revision), in any order.
+
+        A revision that lies close above the entry makes it quick to find.
+        """
+
+    def successors(self, place: Place, revision: int, limit: int) -> list[EntryRow]:
+        """The versions of a key above a revision, oldest first."""
+
+    def commits_of(self, revisions: Sequence[int]) -> list[CommitRow]:
+        """These commits, in any order."""
+
+    def entries_found(self, ids: Sequence[int]) -> list[EntryRow]:
+        """As `entries`, whatever the floor is."""
 
     def all_tags(self) -> list[TagRow]:
         """The tags of all scopes, by scope and name."""

@@ -33,6 +33,7 @@ from agentmem.history.log import newest_first
 from agentmem.history.restoring import add_vectors, check_whole, put_back
 from agentmem.history.undoing import Plan, Undo, Undone, planned
 from agentmem.model import Commit, Entry, display_key
+from agentmem.provenance import RESTORED
 from agentmem.records import commit_from, entry_of
 from agentmem.request import Receipt, Request
 from agentmem.scope import Scope
@@ -240,6 +241,8 @@ class _Work:
             reads=plan.reads,
             writes=plan.writes,
             pinned=False,
+            cited=plan.cited,
+            undoes=True,
         )
 
     # An op_id that was used before.
@@ -323,6 +326,8 @@ class _Work:
             if ttl_us is not None and write.value is not None:
                 write.ttl_us, write.expires_at = ttl_us, None
             plan.writes[place] = write
+            if row is not None:
+                plan.cited.append((RESTORED, place, row.version))
             add_vectors(core, plan.writes, {} if row is None else {place: row})
         if plan.writes or self._op_id is not None:
             request = self._request(plan)

@@ -15,6 +15,7 @@ from agentmem.merge.registry import Match
 from agentmem.merge.strategy import Unmergeable
 from agentmem.model import display_key
 from agentmem.namespaces import decode
+from agentmem.provenance import RESTORED, UNDONE
 from agentmem.request import Receipt, StaleItem, Write
 from agentmem.scope import Scope
 
@@ -27,10 +28,14 @@ class Undo(NamedTuple):
     Attributes:
         undone: the entry that is to be undone; the newest, if there are several in a row.
         before: what the key goes back to; None: it was absent.
+        versions: all that is undone; empty: that of `undone` alone.
+        otherwise: merges it where no hook or strategy does; None: the inverse of `undone`.
     """
 
     undone: EntryRow
     before: EntryRow | None
+    versions: tuple[int, ...] = ()
+    otherwise: Match | None = None
 
     @property
     def place(self) -> Place:
@@ -80,12 +85,14 @@ class Plan:
         reads: versions of the keys that are as they should be.
         keys: what the caller is told of each.
         stale: keys that were written since, with what merges them if anything does.
+        cited: what is put back and what is taken out, for `Request.cited`.
     """
 
     writes: dict[Place, Write] = field(default_factory=dict)
     reads: dict[Place, int] = field(default_factory=dict)
     keys: dict[Place, Undone] = field(default_factory=dict)
     stale: dict[Place, tuple[StaleItem, Match | None]] = field(default_factory=dict)
+    cited: list[tuple[int, Place, int]] = field(default_factory=list)
 
     def foreseen(self) -> Iterator[Undone]:
         """What would become of each key. Built-in strategies are tried, hooks are not run."""
@@ -149,7 +156,7 @@ class _Planner:
         ours = step.before if step.before is not None and step.before.visible_at(now) else None
         base = undone.version if undone.visible_at(now) else 0
         current = theirs.version if theirs is not None else 0
-        match = self._match(place, undone) if base != current and self._merge else None
+        match = self._match(step) if base != current and self._merge else None
         outcome = "undone"
         if is_as(ours, theirs) and match is None:
             plan.reads[place] = current
@@ -158,8 +165,13 @@ class _Planner:
             if ours is not None:
                 check_whole(ours, self._scope)
             write = put_back(ours, base, now, merge=self._merge)
-            write.otherwise = inverse_of(undone)
+            write.otherwise = step.otherwise or inverse_of(undone)
             plan.writes[place] = write
+            if ours is not None:
+                plan.cited.append((RESTORED, place, ours.version))
+            plan.cited += [
+                (UNDONE, place, version) for version in step.versions or (undone.version,)
+            ]
             if base != current:
                 before = undone if base else None
                 item = StaleItem(place, "write", base, current, before, theirs, write)
@@ -175,8 +187,9 @@ class _Planner:
             outcome,
         )
 
-    def _match(self, place: Place, undone: EntryRow) -> Match | None:
+    def _match(self, step: Undo) -> Match | None:
         """What would merge a key that was written since."""
         stored = self._core.stored_strategies()
-        labels = decode(place[0])
-        return self._core.registry.match(labels, place[1], stored) or inverse_of(undone)
+        labels = decode(step.place[0])
+        match = self._core.registry.match(labels, step.place[1], stored)
+        return match or step.otherwise or inverse_of(step.undone)

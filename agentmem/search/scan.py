@@ -112,9 +112,10 @@ def scan_of(seen: Found, within: Range, allowed: Callable[[Place], bool] | None)
     """The record of a search."""
     query, ranked = seen.query, seen.answer.ranked
     found = {each.place: each.row.version for each in ranked if each.row is not None}
+    ids = {each.place: each.row.id for each in ranked if each.row is not None}
     full = len(ranked) == query.depth
     asked: dict[str, Any] = query.asked()
     return SearchScan(
         within, query.filter, allowed, found, presence=False,
-        asked=canonical(asked).decode(), seen=seen, full=full,
+        asked=canonical(asked).decode(), ids=ids, seen=seen, full=full,
     )  # fmt: skip

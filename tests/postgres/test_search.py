@@ -425,7 +425,7 @@ def migrate_target(name: str) -> Any:
 def test_a_store_without_an_index_gets_one_of_what_is_current(old: str) -> None:
     look = migrate.look(migrate_target(old), 1_000)
     assert look is not None
-    assert look.missing == ["0002_add_search"]
+    assert look.missing[0] == "0002_add_search"
     with agentmem.open(store_url(old), **RELAXED) as store:
         assert hits(store, "budget") == ["k"]
         assert hits(store, "lisbon") == ["text"]

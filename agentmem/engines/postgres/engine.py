@@ -18,7 +18,6 @@ from agentmem.engines.base import (
     Point,
     Position,
     Range,
-    ReadRow,
     StrategyRow,
     TagRow,
     VectorSet,
@@ -27,6 +26,7 @@ from agentmem.engines.base import (
 )
 from agentmem.engines.postgres.failures import ServerError, row_missing
 from agentmem.engines.postgres.lane import PostgresLane
+from agentmem.engines.postgres.lineage import LineageReads
 from agentmem.engines.postgres.migrate import migrate
 from agentmem.engines.postgres.nearest import Nearest, is_gone, ranked, registered
 from agentmem.engines.postgres.pool import Pool
@@ -49,7 +49,7 @@ class Reader(Protocol):
         """What the statement returns."""
 
 
-class PostgresReads(SearchReads):
+class PostgresReads(SearchReads, LineageReads):
     """The reads of `agentmem.engines.base.Engine`, on the primary or on a replica."""
 
     name = "postgres"
@@ -174,12 +174,6 @@ class PostgresReads(SearchReads):
         entries = {row[0]: NewEntry._make(row) for row in rows}
         return [
             (commit, [entries[id] for id in _ids(commit) if id in entries]) for commit in commits
-        ]
-
-    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
-        return [
-            (revision, namespace, key, version, scan)
-            for revision, namespace, key, version, scan in self._read("reads_of", after, upto)
         ]
 
     def all_tags(self) -> list[TagRow]:

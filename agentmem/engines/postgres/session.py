@@ -27,6 +27,7 @@ from agentmem.engines.base import (
     Place,
     Position,
     Range,
+    ReadRow,
     Spaces,
     Start,
     StrategyRow,
@@ -197,6 +198,11 @@ class PostgresSession:
     def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
         return self._reads.embedded_since(revision, within, set_id)
 
+    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
+        return [
+            ReadRow._make(row) for row in self._read(self._statements["reads_of"], (after, upto))
+        ]
+
     def append(self, rows: NewCommit) -> None:
         """Only notes them: they are sent together with COMMIT."""
         self._rows = rows
@@ -248,7 +254,7 @@ class PostgresSession:
         for name, found, width in (
             ("append_results", rows.results, 3),
             ("touch", rows.touches, 2),
-            ("append_reads", rows.reads, 5),
+            ("append_reads", rows.reads, 8),
             ("append_conflicts", [record[1:] for record in rows.conflicts], 13),
         ):
             if found:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from agentmem.engines.base import Range
+from agentmem.engines.postgres.lineage import LINEAGE_STATEMENTS
 from agentmem.engines.postgres.searching import SEARCH_STATEMENTS
 from agentmem.engines.postgres.wire import Statement
 from agentmem.engines.ranges import namespace_bounds, prefix_end
@@ -102,8 +103,6 @@ _STATEMENTS: Final = {
         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[])""",
     "touch": """UPDATE {s}.entries x SET expires_at = w.expires_at
         FROM unnest($1::bigint[], $2::bigint[]) AS w(expires_at, id) WHERE x.id = w.id""",
-    "append_reads": """INSERT INTO {s}.reads SELECT * FROM unnest($1::bigint[], $2::text[],
-        $3::text[], $4::bigint[], $5::text[])""",
     "append_conflicts": """INSERT INTO {s}.conflicts (namespace, key, status, kind, strategy,
             base_version, theirs_version, ours, agent, op_id, revision, detected_at, note)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
@@ -189,8 +188,6 @@ _STATEMENTS: Final = {
         WHERE scope = $1 ORDER BY name""",
     "all_tags": """SELECT scope, name, revision, created_at, agent, note FROM {s}.tags
         ORDER BY scope, name""",
-    "reads_of": """SELECT revision, namespace, key, version, scan FROM {s}.reads
-        WHERE revision > $1 AND revision <= $2 ORDER BY revision""",
     "expiries": """SELECT id, expires_at FROM {s}.entries
         WHERE id > $1 AND id <= $2 AND expires_at IS NOT NULL ORDER BY id LIMIT $3""",
     "conflicts": """SELECT id, namespace, key, status, kind, strategy, base_version,
@@ -242,7 +239,7 @@ class Statements:
         self._schema = schema
         # A name in a literal: its quotes, doubled as those of a name, are doubled once more.
         self._config = "'" + f"{schema}.words".replace("'", "''") + "'::regconfig"
-        every = _STATEMENTS | SEARCH_STATEMENTS
+        every = _STATEMENTS | SEARCH_STATEMENTS | LINEAGE_STATEMENTS
         self._made = {name: self._made_of(sql) for name, sql in every.items()}
         self._of_range = cache(self._range)
 

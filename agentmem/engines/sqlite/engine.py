@@ -22,7 +22,6 @@ from agentmem.engines.base import (
     Point,
     Position,
     Range,
-    ReadRow,
     Spaces,
     StrategyRow,
     TagRow,
@@ -35,6 +34,7 @@ from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
 from agentmem.engines.sqlite.lane import SqliteLane
+from agentmem.engines.sqlite.lineage import LineageReads
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.engines.sqlite.migrate import migrate
 from agentmem.engines.sqlite.session import SqliteSession
@@ -62,7 +62,7 @@ SELECT (SELECT COUNT(*) FROM commits), (SELECT COUNT(*) FROM entries),
 """
 
 
-class SqliteEngine:
+class SqliteEngine(LineageReads):
     """See `agentmem.engines.base.Engine`."""
 
     name = "sqlite"
@@ -199,9 +199,6 @@ class SqliteEngine:
 
     def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
         return self._read(lambda c: reads.chain(c, after, limit))
-
-    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
-        return self._read(lambda c: reads.reads_of(c, after, upto))
 
     def all_tags(self) -> list[TagRow]:
         return self._read(reads.all_tags)

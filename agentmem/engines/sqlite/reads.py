@@ -16,7 +16,6 @@ from agentmem.engines.base import (
     Point,
     Position,
     Range,
-    ReadRow,
     StrategyRow,
     TagRow,
     check_floor,
@@ -36,7 +35,7 @@ _COMMIT: Final = """
 c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata, c.base_revision,
 c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, r.fingerprint, r.result
 """
-_COMMITS: Final = (
+COMMITS: Final = (
     """
 SELECT """
     + _COMMIT
@@ -165,14 +164,12 @@ WHERE e.namespace = :namespace AND e.key = :key AND (:below IS NULL OR e.version
 ORDER BY e.revision DESC LIMIT :limit
 """
 )
-COMMITS_UP: Final = (
-    _COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision LIMIT ?"
-)
+COMMITS_UP: Final = COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision LIMIT ?"
 COMMITS_DOWN: Final = (
-    _COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision DESC LIMIT ?"
+    COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision DESC LIMIT ?"
 )
-COMMIT_OF_OPERATION: Final = _COMMITS + "WHERE c.scope = ? AND c.op_id = ?"
-COMMIT_OF_ATTEMPT: Final = _COMMITS + "WHERE c.revision = ? AND c.attempt = ?"
+COMMIT_OF_OPERATION: Final = COMMITS + "WHERE c.scope = ? AND c.op_id = ?"
+COMMIT_OF_ATTEMPT: Final = COMMITS + "WHERE c.revision = ? AND c.attempt = ?"
 COMMIT_ENTRIES: Final = (
     """
 SELECT """
@@ -192,10 +189,6 @@ TAGS: Final = (
 ALL_TAGS: Final = (
     "SELECT scope, name, revision, created_at, agent, note FROM tags ORDER BY scope, name"
 )
-READS_OF: Final = """
-SELECT revision, namespace, key, version, scan FROM reads
-WHERE revision > ? AND revision <= ? ORDER BY revision, rowid
-"""
 EXPIRIES: Final = """
 SELECT id, expires_at FROM entries WHERE id > ? AND id <= ? AND expires_at IS NOT NULL
 ORDER BY id LIMIT ?
@@ -393,11 +386,6 @@ def tags(connection: Executes, scope: str) -> list[TagRow]:
 def all_tags(connection: Executes) -> list[TagRow]:
     """See `Engine.all_tags`."""
     return [TagRow._make(row) for row in connection.execute(ALL_TAGS).fetchall()]
-
-
-def reads_of(connection: Executes, after: int, upto: int) -> list[ReadRow]:
-    """See `Engine.reads_of`."""
-    return connection.execute(READS_OF, (after, upto)).fetchall()
 
 
 def expiries(connection: Executes, after: int, upto: int, limit: int) -> list[tuple[int, int]]:

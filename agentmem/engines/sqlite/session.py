@@ -19,11 +19,12 @@ from agentmem.engines.base import (
     NewCommit,
     Place,
     Range,
+    ReadRow,
     Spaces,
     Start,
     StrategyRow,
 )
-from agentmem.engines.sqlite import reads, text, vectors
+from agentmem.engines.sqlite import lineage, reads, text, vectors
 from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
 from agentmem.engines.sqlite.driver import (
     HAS_WAL_RESET_BUG,
@@ -62,7 +63,8 @@ ON CONFLICT (namespace, key) DO UPDATE SET
 """
 _TOUCH: Final = "UPDATE entries SET expires_at = ? WHERE id = ?"
 _INSERT_READ: Final = (
-    "INSERT INTO reads (revision, namespace, key, version, scan) VALUES (?, ?, ?, ?, NULLIF(?, -1))"
+    "INSERT INTO reads (revision, position, kind, namespace, key, version, base_revision, scan) "
+    "VALUES (?, ?, ?, ?, ?, ?, NULLIF(?, -1), NULLIF(?, -1))"
 )
 _INSERT_CONFLICT: Final = """
 INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version, theirs_version,
@@ -245,6 +247,10 @@ class SqliteSession:
         found: list[Place] = self._read(
             lambda c: vectors.embedded_since(c, revision, within, set_id)
         )
+        return found
+
+    def reads_of(self, after: int, upto: int) -> list[ReadRow]:
+        found: list[ReadRow] = self._read(lambda c: lineage.reads_of(c, after, upto))
         return found
 
     def append(self, rows: NewCommit) -> None:
