@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from agentmem.errors import MissingExtraError
+from agentmem.errors import AgentMemError, MissingExtraError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agentmem.search.vectors import Vector
 
-__all__ = ["Reader", "fill", "is_installed", "require"]
+__all__ = ["Reader", "fill", "has_failed", "is_installed", "require"]
 
 _COLLECTION: Final = "rows"
 _BATCH: Final = 5_000
@@ -40,6 +40,16 @@ def require() -> None:
             "pip install 'agentmem-store[chroma]', or open the store with index=\"exact\"",
             extra="chroma",
         )
+
+
+def has_failed(error: BaseException) -> bool:
+    """Whether an error is what Chroma, or the disk, makes of files that are not as they were.
+
+    A panic of its Rust code is no `Exception`.
+    """
+    if isinstance(error, Exception):
+        return not isinstance(error, AgentMemError)
+    return type(error).__name__ == "PanicException"
 
 
 def _client(folder: str) -> Any:

@@ -160,9 +160,9 @@ class Generations:
         try:
             _link(os.path.join(self.folder, published.name), view)
             return Generation(published, chroma.Reader(view), view, lock)
-        except Exception as error:
+        except BaseException as error:
             _remove_view(view, lock)
-            if isinstance(error, OSError):
+            if chroma.has_failed(error):
                 raise BrokenGenerationError(f"{published.name}: {error}") from error
             raise
 
@@ -228,17 +228,35 @@ class Generation:
 
     Attributes:
         published: which one.
+        broken: it has failed to answer: its view was damaged while it was open.
     """
 
     def __init__(self, published: Published, reader: chroma.Reader, view: str, lock: int) -> None:
         self.published = published
+        self.broken = False
         self._reader = reader
         # Who is still searching in it keeps it open after another has been published.
         self._close = weakref.finalize(self, _close, reader, view, lock, os.getpid())
 
     def nearest(self, vector: Vector, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids and cosine distances of the rows nearest to a direction, nearest first; at most k."""
-        return self._reader.nearest(vector, min(k, self.published.live))
+        """Ids and cosine distances of the rows nearest to a direction, nearest first; at most k.
+
+        Raises:
+            BrokenGenerationError: it does not answer.
+        """
+        wanted = min(k, self.published.live)
+        try:
+            found = self._reader.nearest(vector, wanted)
+        except BaseException as error:
+            if not chroma.has_failed(error):
+                raise
+            self.broken = True
+            raise BrokenGenerationError(f"{self.published.name}: {error}") from error
+        if len(found[0]) < wanted:
+            # Its graph does not lead to so many. Where few are asked for, that means damage.
+            self.broken = wanted <= _CANARIES
+            raise BrokenGenerationError(f"{self.published.name} found {len(found[0])} of {wanted}")
+        return found
 
     def close(self) -> None:
         """Lets go of it; in a forked child nothing is touched. May be called again."""

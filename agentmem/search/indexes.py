@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.engines.base import Change, Engine, GenerationRow, NewCommit, Range, VectorSet
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from agentmem.search.generations import Generation
     from agentmem.search.live import LiveVectors
 
-__all__ = ["Indexes"]
+__all__ = ["LOOK_S", "Indexes"]
+
+LOOK_S: Final = 0.5
+"""After so long it is looked again whether the log was replaced."""
 
 _LAG: Final = 2_000  # entries; an index that is further behind is brought up to date
 _SAME_FOR: Final = 1_000  # revisions for which a count of vectors is believed
@@ -36,6 +40,7 @@ class _Open:
         self.row = row
         self.generation = generation
         self.live = live
+        self.looked_at = time.monotonic()  # when the log was that which it follows
 
 
 class Indexes:
@@ -100,8 +105,12 @@ class Indexes:
 
         with self._lock:
             known = self._opened.get(vector_set.id)
-            if known is not None and known.row == row:
+            if known is not None and known.row == row and not known.generation.broken:
+                now = time.monotonic()
+                if now < known.looked_at + LOOK_S:
+                    return known
                 if known.live.fits(self._engine.position()):
+                    known.looked_at = now
                     return known
                 known = None
         since = position_of(row)
@@ -120,7 +129,7 @@ class Indexes:
         opened = _Open(row, generation, live)
         with self._lock:
             before = self._opened.get(vector_set.id)
-            if before is not None and before.row == row:
+            if before is not None and before.row == row and not before.generation.broken:
                 generation.close()
                 return before
             # Searches that still use the one before keep it open as long as they need it.

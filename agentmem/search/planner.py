@@ -25,7 +25,7 @@ from agentmem.values import load
 
 __all__ = ["Answer", "Own", "Plan", "Ranked", "combined", "decayed"]
 
-_SPARE: Final = 4  # candidates beyond those asked for, of each list
+_SPARE: Final = 4  # candidates beyond those asked for, where some may be of no use
 _DEEPER: Final = 4  # times as deep, if that was not enough
 
 
@@ -159,7 +159,9 @@ class Plan:
 
     def answer(self) -> Answer:
         """Reads as deep as it must."""
-        depth = self._query.depth + _SPARE
+        depth = self._query.depth
+        if self._query.words or self._query.filter is not None or self._allowed is not None:
+            depth += _SPARE
         self._score_own()
         while True:
             self._texts.extend(depth)

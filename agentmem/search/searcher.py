@@ -16,7 +16,7 @@ from agentmem.namespaces import encode
 from agentmem.request import Request, Write
 from agentmem.scope import Scope
 from agentmem.search.embedders import Embedder
-from agentmem.search.indexes import Indexes
+from agentmem.search.indexes import LOOK_S, Indexes
 from agentmem.search.query import SearchQuery
 from agentmem.search.spaces import gives_way, set_of, top_label, wrong_embedder
 from agentmem.search.vectors import direction, unpack
@@ -33,7 +33,6 @@ __all__ = ["INDEXES", "Found", "Searcher"]
 INDEXES: Final = ("auto", "exact", "chroma")
 _ALL: Final = 2**62
 _MAX_PENDING: Final = 100_000  # that are counted
-_LOOK_S: Final = 0.5  # after so long it is looked again whether the log was replaced
 _MAX_LIVE: Final = 8  # namespaces whose vectors are kept in memory
 _MAX_PAST: Final = 16  # views whose difference is kept
 
@@ -409,7 +408,7 @@ class Searcher:
 
     def _same_history(self, at: Position) -> bool:
         now = time.monotonic()
-        if now < self._looked_at + _LOOK_S:
+        if now < self._looked_at + LOOK_S:
             return True
         self._looked_at = now
         position = self._engine.position()

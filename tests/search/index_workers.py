@@ -1,31 +1,17 @@
-"""What the processes of the index tests do."""
+"""A builder of an index that is killed: ``python -m tests.search.index_workers STORE STEP``."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-import agentmem
 from agentmem.search import generations
-
-DIMENSION = 8
-
-
-def vector(number: int) -> NDArray[np.float32]:
-    """The vector of a number; near those of its neighbours in no way."""
-    found: NDArray[np.float32] = np.random.default_rng(number).normal(size=DIMENSION)
-    return found.astype(np.float32)
-
-
-def opened(path: str) -> agentmem.Store:
-    """A store whose searches use an index."""
-    return agentmem.open(path, embedder=None, index="chroma", durability="relaxed")
+from agentmem.testing.indexes import indexed_store
 
 
 def build_and_die(path: str, after: int) -> None:
@@ -60,32 +46,17 @@ def build_and_die(path: str, after: int) -> None:
         return fill(folder, gone, batches(), dimension)
 
     generations._fill = filled
-    with opened(path) as store:
+    with indexed_store(path) as store:
         store.admin.index()
 
 
-def search_on(path: str, rounds: int) -> None:
-    """Searches, and holds every answer against a look at all entries."""
-    rng = np.random.default_rng(os.getpid())
-    with opened(path) as store:
-        for _round in range(rounds):
-            snap = store.snapshot()
-            query = rng.normal(size=DIMENSION).astype(np.float32)
-            hits = snap.search(query, k=5)
-            entries = snap.list()
-            rows = np.array([vector(entry.value["n"]) for entry in entries])
-            near = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
-            best = [entries[index].key for index in np.argsort(-near)[:5]]
-            if len({hit.entry.key for hit in hits} & set(best)) < min(4, len(best)):
-                sys.exit(f"at revision {snap.revision}: {hits} instead of {best}")
-            for hit in hits:
-                expected = near[[entry.key for entry in entries].index(hit.entry.key)]
-                if abs(hit.score - expected) > 1e-5:
-                    sys.exit(f"{hit} scores {hit.score}, not {expected}")
+def kill_builder(path: Path, step: int) -> bool:
+    """Has a process build the index, and die at a step; whether it did before it was done."""
+    command = [sys.executable, "-m", "tests.search.index_workers", str(path), str(step)]
+    code = subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode
+    assert code in (0, -signal.SIGKILL), f"exit {code}"
+    return code != 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "build":
-        build_and_die(sys.argv[2], int(sys.argv[3]))
-    else:
-        search_on(sys.argv[2], int(sys.argv[3]))
+    build_and_die(sys.argv[1], int(sys.argv[2]))

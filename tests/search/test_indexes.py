@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,17 @@ import pytest
 import agentmem
 from agentmem.search.generations import BrokenGenerationError, Generations
 from agentmem.search.indexer import published_of
-from tests.search.index_workers import DIMENSION, opened, vector
+from agentmem.testing.indexes import (
+    DIMENSION,
+    damage,
+    damaged_indexes,
+    fill,
+    killed_builders,
+    wrong_answers,
+)
+from agentmem.testing.indexes import indexed_store as opened
+from agentmem.testing.indexes import vector_of as vector
+from tests.search.index_workers import kill_builder
 
 COUNT = 300
 
@@ -37,35 +45,10 @@ def store(path: Path) -> Iterator[agentmem.Store]:
         assert store.admin.verify().problems == []
 
 
-def fill(store: agentmem.Store, numbers: Any) -> None:
-    with store.transaction() as tx:
-        for number in numbers:
-            tx.put(f"k{number:05}", {"n": number}, vector=vector(number), overwrite=True)
-
-
-def nearest(view: Any, query: Any, k: int = 10) -> list[str]:
-    """Keys by a look at every entry."""
-    entries = view.list(track=False)
-    rows = np.array([vector(entry.value["n"]) for entry in entries])
-    near = rows @ query / np.linalg.norm(rows, axis=1)
-    return [entries[index].key for index in np.argsort(-near)[:k]]
-
-
 def assert_right(view: Any, seed: int, rounds: int = 5) -> None:
-    """Recall@10 of at least 0.95, and true scores."""
-    rng = np.random.default_rng(seed)
-    hit = total = 0
-    for _round in range(rounds):
-        query = rng.normal(size=DIMENSION).astype(np.float32)
-        found = view.search(query, k=10)
-        expected = nearest(view, query)
-        hit += len({each.entry.key for each in found} & set(expected))
-        total += len(expected)
-        for each in found:
-            row = vector(each.entry.value["n"])
-            cosine = row @ query / np.linalg.norm(row) / np.linalg.norm(query)
-            assert each.score == pytest.approx(float(cosine), abs=1e-5)
-    assert hit >= 0.95 * total
+    """All or nearly all of the ten nearest, and true scores."""
+    snap = view.snapshot() if isinstance(view, agentmem.Store) else view
+    assert wrong_answers(snap, seed, rounds) == []
 
 
 def index_of(store: agentmem.Store) -> Any:
@@ -117,8 +100,8 @@ def test_the_next_generation_is_made_from_the_last(store: agentmem.Store, seed: 
     assert second.name != first.name
     assert (second.live, second.dead) == (COUNT + 9, 11)
     assert_right(store, seed)
-    for _round in range(8):  # until a fifth is dead
-        fill(store, range(10))
+    for _round in range(2):  # until a fifth is dead
+        fill(store, range(60))
         store.admin.index()
     assert index_of(store).dead < 60
     assert_right(store, seed)
@@ -128,7 +111,7 @@ def test_the_next_generation_is_made_from_the_last(store: agentmem.Store, seed: 
 
 
 def test_old_generations_and_views_give_their_disk_back(store: agentmem.Store, path: Path) -> None:
-    for number in range(4):
+    for number in range(2):
         fill(store, [number])
         store.admin.index()
         store.search(vector(1))
@@ -192,54 +175,48 @@ def test_what_does_not_answer_is_not_published(path: Path, monkeypatch: pytest.M
         generations.build(None, [], [(np.arange(50), rows)])
 
 
-def damage(folder: Path, rng: random.Random) -> tuple[Path, bytes]:
-    """Changes, cuts or deletes one file; returns it and what it held."""
-    victim = rng.choice(sorted(each for each in folder.rglob("*") if each.is_file()))
-    before = victim.read_bytes()
-    content = bytearray(before)
-    how = rng.choice(["flip", "cut", "delete"]) if content else "delete"
-    victim.unlink()  # what is open keeps its own
-    if how == "flip":
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        victim.write_bytes(content)
-    elif how == "cut":
-        victim.write_bytes(content[: rng.randrange(len(content))])
-    return victim, before
-
-
 def test_no_damaged_generation_is_opened(store: agentmem.Store, path: Path, seed: int) -> None:
     rng = random.Random(seed)
     store.admin.index()
     published = published_of(index_of(store))
     generations = Generations(str(folder_of(path)), DIMENSION)
+    folder = folder_of(path) / published.name
+    whole = path.parent / "whole"
+    shutil.copytree(folder, whole)
     for _trial in range(50):
-        victim, before = damage(folder_of(path) / published.name, rng)
+        victim = damage(folder, rng, rng.choice(["flip", "cut", "delete"]))
+        assert victim is not None
+        kept = whole / victim.relative_to(folder)
+        if victim.exists() and victim.read_bytes() == kept.read_bytes():
+            continue  # cut at its end, or flipped back
         with pytest.raises(BrokenGenerationError):
             generations.open(published)
-        victim.write_bytes(before)
+        shutil.copyfile(kept, victim)
     generations.open(published).close()
 
 
-@pytest.mark.slow
-def test_a_damaged_index_is_noticed_and_built_again(
-    store: agentmem.Store, path: Path, seed: int, caplog: pytest.LogCaptureFixture
+def test_what_is_damaged_while_it_is_open_is_let_go(
+    store: agentmem.Store, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rng = random.Random(seed)
     store.admin.index()
-    for trial in range(5):
-        name = index_of(store).name
-        damage(folder_of(path) / name, rng)
-        with opened(str(path)) as reader:
-            assert_right(reader, trial, rounds=1)
-            assert "damaged" in caplog.text
-            reader.admin.index()
-            assert index_of(reader).name != name
-            assert_right(reader, trial, rounds=1)
-    shutil.rmtree(folder_of(path))
-    with opened(str(path)) as reader:
-        assert_right(reader, seed)
-        reader.admin.index()
-        assert_right(reader, seed)
+    assert_right(store, 1)
+    views = [each for each in folder_of(path).iterdir() if each.is_dir() and "view-" in each.name]
+    for file in (file for view in views for file in view.rglob("*") if file.is_file()):
+        with file.open("r+b") as damaged:  # in place: also for who has it open
+            damaged.write(b"\xff" * file.stat().st_size)
+    assert_right(store, 1)
+    assert "does not answer" in caplog.text
+    assert_right(store, 2)
+    store.admin.index()
+    assert store.admin.stats()["index"] == "chroma"
+    assert_right(store, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_damaged_index_is_noticed_and_built_again(path: Path, seed: int) -> None:
+    assert damaged_indexes(str(path), times=3, entries=COUNT, seed=seed) == []
 
 
 @pytest.mark.slow
@@ -249,14 +226,12 @@ def test_killed_builders_leave_nothing_that_is_opened(
     store: agentmem.Store, path: Path, seed: int
 ) -> None:
     killed = 0
-    for trial in range(10):
+    for trial in range(5):
         fill(store, [trial])
-        code = _worker("build", path, 1 + 2 * trial).wait()
-        killed += code == -signal.SIGKILL
-        assert code in (0, -signal.SIGKILL)
+        killed += kill_builder(path, 1 + 4 * trial)
         with opened(str(path)) as reader:
             assert_right(reader, seed, rounds=1)
-    assert killed >= 6
+    assert killed >= 3
     fill(store, [1])
     store.admin.index()
     names = sorted(each.name for each in folder_of(path).iterdir())
@@ -268,28 +243,8 @@ def test_killed_builders_leave_nothing_that_is_opened(
 @pytest.mark.slow
 @pytest.mark.stress
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-def test_many_search_while_one_writes_and_builders_are_killed(
-    store: agentmem.Store, path: Path
-) -> None:
-    store.admin.index()
-    searchers = [_worker("search", path, 25) for _each in range(4)]
-    number = COUNT
-    for trial in range(6):
-        fill(store, range(number, number + 20))
-        store.delete(f"k{trial:05}", overwrite=True)
-        number += 20
-        builder = _worker("build", path, 5 + 3 * trial)
-        assert builder.wait() in (0, -signal.SIGKILL)
-    for searcher in searchers:
-        assert searcher.wait() == 0
-
-
-def _worker(what: str, path: Path, number: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.search.index_workers", what, str(path), str(number)],
-        cwd=Path(__file__).parents[2],
-        env=os.environ,
-    )
+def test_many_search_while_one_writes_and_builders_are_killed(path: Path, seed: int) -> None:
+    assert killed_builders(str(path), kills=2, searchers=2, entries=COUNT, seed=seed) == []
 
 
 def test_a_store_of_few_vectors_needs_no_index(path: Path) -> None:
