@@ -16,6 +16,7 @@ import os
 
 from agentmem import merge
 from agentmem.clock import Clock
+from agentmem.coordination.leases import Lease, LeaseState
 from agentmem.errors import (
     AccessDeniedError,
     AgentMemError,
@@ -98,8 +99,10 @@ __all__ = [
     "IndeterminateCommitError",
     "InvalidValueError",
     "KeyMissingError",
+    "Lease",
     "LeaseError",
     "LeaseExpiredError",
+    "LeaseState",
     "LimitExceededError",
     "Limits",
     "MergeError",

@@ -33,7 +33,7 @@ from typing import Final
 
 from agentmem.engines.base import CommitUnknownError, Engine, TryAgainError, WriteSession
 from agentmem.errors import AgentMemError, IndeterminateCommitError, StoreBusyError
-from agentmem.judge import Judge, wanted
+from agentmem.judge import Judge, looks_of, wanted
 from agentmem.limits import Limits
 from agentmem.merge.registry import MergeRegistry
 from agentmem.model import display_key
@@ -254,13 +254,9 @@ class Committer:
         if session is None or batch.phase in (_Phase.NEW, _Phase.SETTLED):
             return
         if batch.phase is _Phase.COMMITTING:
-            attempts = [
-                (each.request.attempt, each.request.receipt.revision)
-                for each in batch.tickets
-                if each.request.receipt is not None and each.request.receipt.revision is not None
-            ]
+            traces = {each.request.trace for each in batch.tickets} - {None}
             try:
-                took_effect = any(session.was_committed(*each) for each in attempts)
+                took_effect = any(session.was_committed(*each) for each in traces if each)
             except Exception as error:  # noqa: BLE001  # reported to every caller of the batch
                 cause = error
                 self._finish(batch, lambda request: _indeterminate(batch, request, cause))
@@ -340,6 +336,7 @@ class Committer:
             self._limits.lock_timeout_ms,
             *wanted(requests),
             spaces=any(request.has_vectors for request in requests),
+            looks=looks_of(requests),
         )
         batch.revision = start.position.revision
         judge = Judge(session, start, self._registry, self._limits)

@@ -9,14 +9,26 @@ from typing import Final
 from agentmem.callers import caller_level
 from agentmem.commit import Committer
 from agentmem.contention import Lane
+from agentmem.coordination.steps import HAS_MARK, Step
 from agentmem.engines import Replica
-from agentmem.engines.base import Change, CommitRow, ConflictRow, Engine, EntryRow, Place, Range
+from agentmem.engines.base import (
+    Change,
+    CommitRow,
+    ConflictRow,
+    Engine,
+    EntryRow,
+    Look,
+    Place,
+    Range,
+)
 from agentmem.errors import (
+    AgentMemError,
     BlindWriteWarning,
     ConflictError,
     IndeterminateCommitError,
     InvalidValueError,
     OperationMismatchError,
+    StorageError,
 )
 from agentmem.judge import check_writes, merge_error, merge_status
 from agentmem.limits import Limits
@@ -36,6 +48,7 @@ __all__ = ["Core"]
 
 _PAGE: Final = 1_000
 _MAX_CONFLICTS: Final = 100
+_SETTLED: Final = 3  # times that steps are done again whose COMMIT was certain to have failed
 
 
 class Core:
@@ -78,6 +91,7 @@ class Core:
         self.replica = replica
         self.searcher = Searcher(engine, limits, embedder, index)
         self._committer = Committer(engine, self.registry, limits)
+        self._root = root_scope(limits, None)
 
     def close(self) -> None:
         """Closes the engine and the replica."""
@@ -115,7 +129,7 @@ class Core:
             IndeterminateCommitError: COMMIT failed.
         """
         self.check_open()
-        check_writes(len(request.writes), self.limits)
+        check_writes(len(request.writes) + len(request.steps), self.limits)
         request.provenance = self.provenance
         if self.provenance:
             for scan in (*request.scans, *request.unchecked):
@@ -221,13 +235,43 @@ class Core:
         self.run(Request(scope, None, None, 0, 0, pinned=False, change=change))
         return change.count
 
+    def coordinate(self, step: Step) -> None:
+        """Has one step judged and, if it changes something, committed durably.
+
+        If COMMIT fails without an answer, it is found out whether it took effect.
+
+        Raises:
+            IndeterminateCommitError: that could not be found out either.
+        """
+        for _try in range(_SETTLED):
+            # Judged anew each time, so what it has set before counts for nothing.
+            request = Request(self._root, None, None, 0, 0, pinned=False, steps=[step])
+            try:
+                self.run(request)
+            except IndeterminateCommitError as error:
+                if not self._took_effect(request, error):
+                    continue
+            return
+        raise StorageError(f"the storage failed {_SETTLED} times; nothing was committed")
+
+    def _took_effect(self, request: Request, error: IndeterminateCommitError) -> bool:
+        trace = request.trace
+        if trace is None:
+            return False
+        try:
+            self.change(Change("fence"), self._root)
+            return bool(self.engine.look(Look(HAS_MARK, (trace[0],))))
+        except AgentMemError:
+            # It still fails: the caller has to look at what it wanted to change.
+            raise error from error.__cause__
+
     def resolve(self, error: IndeterminateCommitError) -> CommitRow | None:
         """The commit, if it took effect; decided for good by an empty write first."""
         if not error.attempt:
             raise InvalidValueError(
                 "that write makes no commit that could be looked for; look at its effect instead"
             )
-        self.change(Change("fence"), root_scope(self.limits, None))
+        self.change(Change("fence"), self._root)
         return self.engine.attempt(error.attempt, error.revision)
 
     # Reading.

@@ -12,10 +12,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from agentmem.coordination.judging import StepJudge
+from agentmem.coordination.steps import NUMBER
 from agentmem.engines.base import (
+    Change,
     ConflictRow,
     EntryRow,
     KnownOperation,
+    Look,
     Place,
     Range,
     Spaces,
@@ -48,7 +52,7 @@ from agentmem.stored import parse_strategies
 from agentmem.tail import Outcome, Tail
 from agentmem.values import canonical, dump, load
 
-__all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides", "wanted"]
+__all__ = ["Judge", "check_writes", "looks_of", "merge_error", "merge_status", "sides", "wanted"]
 
 _EMBEDDINGS: Final = 3  # of one request; what moves on is embedded after its commit
 _MERGING_NS: Final = 20_000_000  # of built-in merges under one hold of the lock
@@ -67,6 +71,12 @@ def wanted(requests: Sequence[Request]) -> tuple[list[Place], list[tuple[str, st
         if request.validate and request.reads:
             places.update(dict.fromkeys(request.reads))
     return list(places), operations
+
+
+def looks_of(requests: Sequence[Request]) -> list[Look]:
+    """What the steps of a batch are judged by."""
+    looks = [look for request in requests for step in request.steps for look in step.looks()]
+    return list(dict.fromkeys([NUMBER, *looks])) if any(each.steps for each in requests) else []
 
 
 class Judge:
@@ -97,6 +107,7 @@ class Judge:
         self._stored: list[StoredStrategy] | None = None
         self._spaces = start.spaces
         self._merging_ends_ns = 0
+        self._steps = StepJudge(session, start, self.rows) if start.answers else None
 
     # The world that requests are held against.
 
@@ -151,6 +162,8 @@ class Judge:
             if known is not None:
                 request.receipt = Receipt(known.revision, None, [], known=known)
                 return
+        # First: who is fenced off need not hear of conflicts.
+        changes = self._steps.judge(request) if self._steps and request.steps else []
         if request.pinned:
             if request.base_revision < self._tail.revision:
                 check_floor(request.base_revision, self._session.floor())
@@ -168,7 +181,7 @@ class Judge:
             return
         if request.has_vectors and finals and self._lacks_vectors(request, finals):
             return
-        self._accept(request, finals, records)
+        self._accept(request, finals, records, changes)
 
     # Vectors.
 
@@ -415,9 +428,14 @@ class Judge:
         )
 
     def _accept(
-        self, request: Request, finals: dict[Place, Outcome], records: list[ConflictRow]
+        self,
+        request: Request,
+        finals: dict[Place, Outcome],
+        records: list[ConflictRow],
+        changes: list[Change],
     ) -> None:
         rows = self.rows
+        mark = self._steps.accept(request, changes) if self._steps and changes else None
         touched = self._touches(request, finals) if request.touches else []
         if request.change is not None:
             request.change.values.setdefault("revision", self._tail.revision + 1)
@@ -431,7 +449,7 @@ class Judge:
         conflicts = (*request.earlier, *records)
         if not writes and request.op_id is None and not request.late:
             rows.settled += request.settled
-            request.receipt = Receipt(None, None, [], touched)
+            request.receipt = Receipt(None, None, [], touched, mark=mark)
             rows.conflicts += conflicts
             return
         blind_over = self._blind_over(request)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from agentmem.coordination.steps import Step
 from agentmem.engines.base import Change, ConflictRow, EntryRow, KnownOperation, Place, Range
 from agentmem.filters import Filter
 from agentmem.merge.registry import Match
@@ -215,6 +216,7 @@ class Receipt:
         touched: the entries whose expiry moved.
         blind_over: (place, version, agent) of the versions that were replaced blindly.
         known: the op_id had been used before; nothing was applied.
+        mark: of the batch, if its steps changed something.
     """
 
     revision: int | None
@@ -223,6 +225,7 @@ class Receipt:
     touched: list[EntryRow] = field(default_factory=list)
     blind_over: list[tuple[Place, int, str | None]] = field(default_factory=list)
     known: KnownOperation | None = None
+    mark: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -245,6 +248,7 @@ class Request:
         result: JSON text that the function returned.
         accepted: JSON text of what a repair judged to be still right.
         change: to a table beside the log, in the same database transaction.
+        steps: what it asks of leases, queues and once.
         embedder: what makes vectors of the words that it writes; None: nothing does.
         has_vectors: it may write vectors.
         vectors: those that it has made so far, by the words.
@@ -283,6 +287,7 @@ class Request:
     cited: list[tuple[int, Place, int]] = field(default_factory=list)
     unchecked: list[Scan] = field(default_factory=list)
     undoes: bool = False
+    steps: list[Step] = field(default_factory=list)
     earlier: list[ConflictRow] = field(default_factory=list)
     embedder: Embedder | None = None
     has_vectors: bool = False
@@ -305,4 +310,18 @@ class Request:
     @property
     def size(self) -> int:
         """About how many bytes it adds to a batch."""
-        return sum(len(write.value or "") + len(write.text or "") for write in self.writes.values())
+        size = sum(len(write.value or "") + len(write.text or "") for write in self.writes.values())
+        return size + sum(step.size for step in self.steps) if self.steps else size
+
+    @property
+    def trace(self) -> tuple[bytes, int] | None:
+        """What tells later whether it was committed: (attempt, revision), or (mark, 0).
+
+        None: it has written nothing.
+        """
+        receipt = self.receipt
+        if receipt is None:
+            return None
+        if receipt.revision is not None:
+            return self.attempt, receipt.revision
+        return None if receipt.mark is None else (receipt.mark, 0)

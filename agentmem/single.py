@@ -139,6 +139,7 @@ class Single:
             deadline_s=None,
             repair=None,
             merge=False,
+            lock=(),
             isolation="serializable",
             agent=self._agent,
             op_id=self._op_id,

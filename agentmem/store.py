@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from builtins import list as List  # noqa: N812  # the method list() hides the type in the class
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
+from agentmem import writes
 from agentmem.clock import Clock, as_microsecond_clock
+from agentmem.coordination import leases
+from agentmem.coordination.leases import Lease, LeaseState
 from agentmem.core import Core
 from agentmem.engines.base import Change, Place
 from agentmem.errors import IndeterminateCommitError, InvalidValueError
@@ -195,6 +198,7 @@ class Store(WritingView):
         deadline_s: float | None = None,
         repair: Callable[[Transaction, List[Any]], object] | None = None,
         merge: bool = False,
+        lock: Iterable[Any] = (),
         agent: str | None = None,
         op_id: str | None = None,
         isolation: Isolation = "serializable",
@@ -212,12 +216,17 @@ class Store(WritingView):
             repair: ``repair(tx, conflicts)`` is called in place of running `fn` again; it
                 calls ``tx.rebase(accept=...)`` for what is still right, and may write more.
             merge: let merge hooks settle conflicts, instead of running `fn` again.
+            lock: keys, or (namespace, key), whose leases are taken first, in a fixed order, kept
+                while `fn` runs, and released after: where agents keep colliding, they take
+                turns instead. A lease that is lost meanwhile fails the commit.
             op_id: applies once; a known op_id returns the stored result, and `fn` is not run.
 
         Returns: the result of `fn`, as JSON gives it back (tuples are lists).
 
         Raises:
             ConflictError: still in conflict after the last attempt.
+            LeaseError: a lease of `lock` was not to be had within `deadline_s`, or 10 minutes.
+            FencedError: a lease of `lock` was lost; nothing was written.
         """
         return transact(
             self._core,
@@ -227,6 +236,7 @@ class Store(WritingView):
             deadline_s=deadline_s,
             repair=repair,
             merge=merge,
+            lock=lock,
             agent=agent,
             op_id=op_id,
             isolation=isolation,
@@ -299,6 +309,54 @@ class Store(WritingView):
         depth = len(self._scope.prefix)
         inside = [each for each in stored if each.pattern.parts[:depth] == self._scope.prefix]
         return [("/".join(each.pattern.parts[depth:]), each.strategy.spec) for each in inside]
+
+    # Coordination.
+
+    def lease(
+        self,
+        name: str,
+        *,
+        ttl_s: float = 30,
+        wait_s: float = 0,
+        auto_renew: bool = False,
+        agent: str | None = None,
+    ) -> Lease:
+        """The right to do something alone, for a time; had when the `Lease` is entered.
+
+        Args:
+            name: of the lease; it belongs to this view of the store.
+            ttl_s: seconds until it expires, from when it is granted or renewed.
+            wait_s: how long to wait for it. Who waits gets it in the order of asking.
+            auto_renew: renew it in the background for as long as it is held.
+            agent: who holds it, for people.
+        """
+        return leases.lease_of(
+            self._core,
+            self._scope,
+            name,
+            ttl_us=writes.ttl_microseconds(ttl_s),
+            wait_s=wait_s,
+            auto_renew=auto_renew,
+            agent=agent,
+        )
+
+    def leases(self) -> List[LeaseState]:
+        """The leases that are granted, expired ones included; of the store itself those of all."""
+        return leases.leases_of(self._core, self._scope)
+
+    def break_lease(self, name: str, *, key: bool = False, namespace: object = None) -> int | None:
+        """Ends a lease, whoever holds it: what its holder guards with it is not committed any more.
+
+        Args:
+            name: of a lease of this view.
+            key: the name is that of a key, in `namespace`, whose lease ``transact(lock=...)`` took.
+
+        Returns: the token that it was held by; None if it was not held.
+        """
+        if key:
+            place = self._scope.place(namespace, name)
+            return leases.break_key_lease(self._core, self._scope, place)
+        return leases.break_lease(self._core, self._scope, name)
 
     # Parts and tools.
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any, Final, TypeVar
 
+from agentmem.coordination.leases import Lease, key_lease
 from agentmem.core import Core
-from agentmem.engines.base import ConflictRow
+from agentmem.engines.base import ConflictRow, Place
 from agentmem.errors import (
     AgentMemError,
     ConflictError,
     IndeterminateCommitError,
     InvalidValueError,
+    LimitExceededError,
     StorageError,
 )
 from agentmem.model import Commit, Conflict
@@ -24,6 +27,10 @@ __all__ = ["transact"]
 
 T = TypeVar("T")
 
+_LOCK_TTL_S: Final = 30  # renewed while the function runs
+_LOCK_WAIT_S: Final = 600.0
+_MAX_LOCKS: Final = 100
+
 
 def transact(
     core: Core,
@@ -34,6 +41,7 @@ def transact(
     deadline_s: float | None,
     repair: Callable[[Transaction, list[Conflict]], object] | None,
     merge: bool,
+    lock: Iterable[Any],
     agent: str | None,
     op_id: str | None,
     isolation: Isolation,
@@ -46,8 +54,10 @@ def transact(
         raise InvalidValueError(f"attempts is a positive integer, not {attempts!r}")
     until = None if deadline_s is None else time.monotonic() + deadline_s
 
+    leases: list[Lease] = []
+
     def begin() -> Transaction:
-        return Transaction(
+        tx = Transaction(
             core,
             scope,
             agent=agent,
@@ -58,8 +68,37 @@ def transact(
             fingerprint=fingerprint,
             merge=merge,
         )
+        for lease in leases:
+            tx.guard(lease)
+        return tx
 
-    return _Run(core, scope, function, begin, repair).run(attempts, until)  # type: ignore[no-any-return]  # JSON of T
+    run = _Run(core, scope, function, begin, repair)
+    with ExitStack() as held:
+        for place in _locked(scope, lock):
+            wait_s = _LOCK_WAIT_S if until is None else max(0.0, until - time.monotonic())
+            who = scope.agent if agent is None else agent
+            lease = key_lease(core, place, ttl_us=_LOCK_TTL_S * 1_000_000, wait_s=wait_s, agent=who)
+            leases.append(held.enter_context(lease))
+        return run.run(attempts, until)  # type: ignore[no-any-return]  # JSON of T
+
+
+def _locked(scope: Scope, lock: Iterable[Any]) -> list[Place]:
+    """The keys of ``lock``, in the order in which all take their leases: nobody waits in a ring."""
+    if isinstance(lock, str):
+        raise TypeError("lock is a list of keys, or of (namespace, key), not a str")
+    places = set()
+    for each in lock:
+        namespace, key = each if isinstance(each, tuple) and len(each) == 2 else (None, each)
+        place = scope.place(namespace, key)
+        scope.check(place, "append")
+        places.add(place)
+    if len(places) > _MAX_LOCKS:
+        raise LimitExceededError(
+            f"lock names {len(places)} keys; at most {_MAX_LOCKS} are allowed",
+            limit=_MAX_LOCKS,
+            actual=len(places),
+        )
+    return sorted(places)
 
 
 class _NotCommittedError(Exception):

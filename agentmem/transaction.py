@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 from agentmem import writes
 from agentmem.buffered import BufferedView
+from agentmem.coordination.leases import Lease
+from agentmem.coordination.steps import Step, Subject
 from agentmem.core import Core
 from agentmem.engines.base import CommitRow, ConflictRow, KnownOperation
 from agentmem.errors import ClosedError, InvalidValueError
@@ -66,6 +68,7 @@ class Transaction(BufferedView):
         "_metadata",
         "_note",
         "_status",
+        "_steps",
         "applied",
     )
     __module__ = "agentmem"
@@ -102,6 +105,7 @@ class Transaction(BufferedView):
         self._accepted: List[tuple[str, str, int, int]] = []
         self._judged: Judged | None = None
         self._status = _Status.LIVE
+        self._steps: dict[Subject, Step] = {}  # by what they are about
         known = core.engine.operation(scope.name, op_id) if op_id is not None else None
         self.applied: Commit | None = self._replayed(known) if known is not None else None
 
@@ -192,7 +196,8 @@ class Transaction(BufferedView):
     def _commit(self, result: str | None, earlier: List[ConflictRow], *, record: bool) -> Commit:
         with self._lock:
             self._check_live()
-            if not self._writes and not self._touches and self._op_id is None:
+            nothing = not (self._writes or self._touches or self._steps)
+            if nothing and self._op_id is None:
                 self._status = _Status.COMMITTED
                 return commit_from(self._request(result, earlier), NOTHING, self._scope)
             request = self._request(result, earlier)
@@ -205,7 +210,10 @@ class Transaction(BufferedView):
             return commit_from(request, receipt, self._scope)
 
     def _request(self, result: str | None, earlier: List[ConflictRow]) -> Request:
-        validates = self._isolation == "serializable" and bool(self._writes or self._touches)
+        writes = bool(self._writes or self._touches) or any(
+            step.writes for step in self._steps.values()
+        )
+        validates = writes and self._isolation == "serializable"
         accepted = canonical(self._accepted).decode() if self._accepted else None
         return Request(
             self._scope,
@@ -228,7 +236,34 @@ class Transaction(BufferedView):
             cited=List(dict.fromkeys(self._context)),
             unchecked=List(self._unchecked),
             earlier=earlier,
+            steps=List(self._steps.values()),
         )
+
+    # Coordination.
+
+    def guard(self, lease: Lease) -> None:
+        """Ties the commit to a lease.
+
+        The commit fails with `FencedError`, and writes nothing, unless the latest grant of the
+        lease is this one, neither released nor broken. That it has expired does no harm while
+        nobody else was granted it.
+
+        Raises:
+            LeaseError: the lease is not held.
+            InvalidValueError: it belongs to another store.
+        """
+        step = lease.guard_step(self._core)
+        self.add_step((*step.subject[:2], f"{step.token} {step.name}"), step)
+
+    def add_step(self, subject: Subject, step: Step) -> None:
+        """Has something done with the commit, or not at all; for leases and queues.
+
+        Args:
+            subject: a step in the place of another about the same replaces it.
+        """
+        with self._lock:
+            self._check_live()
+            self._steps[subject] = step
 
     # Repair.
 

@@ -13,7 +13,7 @@ values are canonical JSON text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from agentmem.errors import CompactedError
 
 __all__ = [
+    "Answer",
     "Change",
     "CommitRow",
     "CommitUnknownError",
@@ -29,7 +30,9 @@ __all__ = [
     "EntryRow",
     "GenerationRow",
     "KnownOperation",
+    "Look",
     "Migrations",
+    "Moment",
     "NewCommit",
     "NewEntry",
     "NewVector",
@@ -204,18 +207,51 @@ class Spaces(NamedTuple):
     of: dict[str, int]
 
 
+class Moment(NamedTuple):
+    """When it is, for what runs out: leases, claims, delays.
+
+    ``epoch`` names the clock, and a moment of another epoch has passed; ``at`` are its
+    microseconds. On a file it is the clock of the machine since its start, which no one sets; on
+    a server it is the server's.
+    """
+
+    epoch: str
+    at: int
+
+    def has_passed(self, epoch: str, at: int) -> bool:
+        """Whether it is that moment, or later."""
+        return epoch != self.epoch or at <= self.at
+
+
+class Look(NamedTuple):
+    """A question to the tables of coordination: leases, queues, once.
+
+    ``name`` is that of a statement, the same in every engine; ``values`` are its parameters, in
+    order. Where the answer hangs on the time, the engine adds the moment.
+    """
+
+    name: str
+    values: tuple[Any, ...] = ()
+
+
+Answer = list[tuple[Any, ...]]
+"""The rows that a `Look` finds."""
+
+
 class Start(NamedTuple):
     """What a write session finds when it begins.
 
     ``heads`` are the newest entries of the places asked for, tombstones included; None for those
     never written. ``operations`` are those (scope, op_id) asked for that were used before.
-    ``spaces`` is None unless asked for.
+    ``spaces`` is None unless asked for; so are ``moment`` and ``answers``, without looks.
     """
 
     position: Position
     heads: dict[Place, EntryRow | None]
     operations: dict[tuple[str, str], KnownOperation]
     spaces: Spaces | None = None
+    moment: Moment | None = None
+    answers: Mapping[Look, Answer] | None = None
 
 
 class TextHit(NamedTuple):
@@ -343,7 +379,8 @@ class Change:
             vectors; ``count_spaces`` goes with it), ``drop_vectors`` (some of a set that nobody
             has any more), ``publish`` and ``unpublish`` (an index); in a copy also
             ``raise_floor`` and ``copy_conflict`` (writes a record under its own id, or how it
-            ended into the one that is there).
+            ended into the one that is there). Those of `agentmem.coordination` are described
+            where they are made.
         values: what the change of that name needs, by name.
         count: the rows that it touched, set by the session.
     """
@@ -411,7 +448,8 @@ class WriteSession(Protocol):
 
     Reads see what was committed before ``enter``, not what this session appends: judging keeps
     what the requests of a batch change in memory, so that a batch costs an engine on the
-    network one round trip to read and one to write.
+    network one round trip to read and one to write. Only ``look`` sees changes of the session,
+    those that it is given.
     """
 
     def enter(
@@ -421,6 +459,7 @@ class WriteSession(Protocol):
         operations: Sequence[tuple[str, str]],
         *,
         spaces: bool = False,
+        looks: Sequence[Look] = (),
     ) -> Start:
         """Takes the lock, in the order in which processes ask for it, and begins.
 
@@ -429,6 +468,7 @@ class WriteSession(Protocol):
             places: whose heads are wanted.
             operations: the (scope, op_id) pairs that may have been used before.
             spaces: whether the spaces are wanted.
+            looks: questions to the tables of coordination.
 
         Raises:
             StoreBusyError: the lock was not to be had within ``timeout_ms``.
@@ -473,6 +513,12 @@ class WriteSession(Protocol):
     def reads_of(self, after: int, upto: int) -> list[ReadRow]:
         """As `Engine.reads_of`."""
 
+    def look(self, look: Look, after: Sequence[Change]) -> Answer:
+        """Answers a question about coordination as it stands after these changes.
+
+        The changes are made at once, and are part of the session's transaction.
+        """
+
     def append(self, rows: NewCommit) -> None:
         """Writes the rows. Nothing is visible to others before ``commit``.
 
@@ -493,8 +539,8 @@ class WriteSession(Protocol):
         """Whether ``commit`` took effect when an asynchronous exception hid its return.
 
         Args:
-            attempt: of one of the commits appended.
-            revision: that it was to have.
+            attempt: of one of the commits appended, or of the mark.
+            revision: that it was to have; 0: it is that of the mark.
         """
 
     def rollback(self) -> None:
@@ -538,6 +584,18 @@ class Engine(Protocol):
 
     def session(self) -> WriteSession:
         """A new write session."""
+
+    def moment(self) -> Moment:
+        """The clock of what runs out, or a good guess of it; judging goes by that of `Start`."""
+
+    def look(self, look: Look) -> Answer:
+        """Answers a question about coordination; the answer may be out of date at once."""
+
+    def pulse(self) -> object:
+        """Another value whenever something was committed since this thread asked last.
+
+        Cheap to ask. Commits of the thread itself need not count.
+        """
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         """Around an attempt after a conflict: alone of all processes, if that can soon be had.

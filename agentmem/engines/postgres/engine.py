@@ -24,6 +24,7 @@ from agentmem.engines.base import (
     check_floor,
     vector_id,
 )
+from agentmem.engines.postgres.coordination import CoordinationReads
 from agentmem.engines.postgres.failures import ServerError, row_missing
 from agentmem.engines.postgres.lane import PostgresLane
 from agentmem.engines.postgres.lineage import LineageReads
@@ -49,7 +50,7 @@ class Reader(Protocol):
         """What the statement returns."""
 
 
-class PostgresReads(SearchReads, LineageReads):
+class PostgresReads(SearchReads, LineageReads, CoordinationReads):
     """The reads of `agentmem.engines.base.Engine`, on the primary or on a replica."""
 
     name = "postgres"

@@ -18,11 +18,14 @@ from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
+    Answer,
     Change,
     CommitUnknownError,
     ConflictRow,
     EntryRow,
     KnownOperation,
+    Look,
+    Moment,
     NewCommit,
     Place,
     Position,
@@ -33,6 +36,7 @@ from agentmem.engines.base import (
     StrategyRow,
     TryAgainError,
 )
+from agentmem.engines.postgres.coordination import CHANGED_BY, values_of
 from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
 from agentmem.engines.postgres.nearest import Nearest, registered
 from agentmem.engines.postgres.pool import Pool
@@ -58,7 +62,7 @@ _CHANGES: Final = {
     # In a copy.
     "copy_conflict": ConflictRow._fields,
     "raise_floor": ("floor",),
-}
+} | CHANGED_BY
 _Batch = list[tuple[Statement, Sequence[Any]]]
 
 
@@ -81,6 +85,7 @@ class PostgresSession:
         self._wire: Wire | None = None
         self._rows: NewCommit | None = None
         self._floor = 0
+        self._moment: Moment | None = None
         self._indexed: Mapping[int, str] = {}  # sets, see `nearest`
         self._reads = _SessionReads(self)
 
@@ -91,6 +96,7 @@ class PostgresSession:
         operations: Sequence[tuple[str, str]],
         *,
         spaces: bool = False,
+        looks: Sequence[Look] = (),
     ) -> Start:
         sql = self._statements
         batch: _Batch = [
@@ -104,7 +110,10 @@ class PostgresSession:
             batch.append((sql["operations"], _columns(operations, 2)))
         if spaces:
             batch.append((sql["spaces"], ()))
+        batch += [(sql[look.name], values_of(look, self._clock)) for look in looks]
         answers = self._begun(batch, timeout_ms)
+        looked = dict(zip(looks, answers[len(answers) - len(looks) :], strict=True))
+        del answers[len(answers) - len(looks) :]
         found = spaces_of(answers.pop()) if spaces else None
         position = self._position(answers[2])
         heads: dict[Place, EntryRow | None] = dict.fromkeys(places)
@@ -113,7 +122,7 @@ class PostgresSession:
             heads |= _by_place(answers[3])
         if operations:
             known = {(row[0], row[1]): KnownOperation(row[2], row[3]) for row in answers[-1]}
-        return Start(position, heads, known, found)
+        return Start(position, heads, known, found, self._moment, looked)
 
     def _begun(self, batch: _Batch, timeout_ms: int) -> list[Rows]:
         """The first round trip; nothing was written, so a lost connection only costs another."""
@@ -145,6 +154,7 @@ class PostgresSession:
         self._indexed = registered(indexed)
         if self._clock is not None:
             now = self._clock()
+        self._moment = Moment("", now)
         return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
 
     def _open(self) -> Wire:
@@ -152,14 +162,17 @@ class PostgresSession:
         return self._wire
 
     def _read(self, statement: Statement, values: Sequence[Any]) -> Rows:
+        return self._run([(statement, values)])[0]
+
+    def _run(self, batch: _Batch) -> list[Rows]:
         try:
-            return self._open().run([(statement, values)])[0]
+            return self._open().run(batch)
         except (ServerError, LostError) as error:
             if isinstance(error, ServerError):
                 self._pool.note(error)
                 if not error.can_try_again and not error.ended:
                     raise translated(error, self._pool.target.location) from error
-            # Nothing was written yet.
+            # Nothing was committed yet.
             raise TryAgainError(str(error)) from error
 
     def heads(self, places: Sequence[Place]) -> dict[Place, EntryRow | None]:
@@ -202,6 +215,11 @@ class PostgresSession:
         return [
             ReadRow._make(row) for row in self._read(self._statements["reads_of"], (after, upto))
         ]
+
+    def look(self, look: Look, after: Sequence[Change]) -> Answer:
+        batch = [self._changing(change) for change in after]
+        asked = (self._statements[look.name], values_of(look, self._clock))
+        return self._run([*batch, asked])[-1]
 
     def append(self, rows: NewCommit) -> None:
         """Only notes them: they are sent together with COMMIT."""
@@ -274,7 +292,13 @@ class PostgresSession:
             self.release()
         sql = self._statements
         lock = (sql["settings"], (str(_IDLE_MS), str(_IDLE_MS), self._synchronous))
-        look = (sql["commit_of_attempt"], (revision, attempt))
+        if revision:
+            look: tuple[Statement, Sequence[Any]] = (
+                sql["commit_of_attempt"],
+                (revision, attempt),
+            )
+        else:
+            look = (sql["has_mark"], (attempt,))
         answers = self._begun([(BEGIN, ()), lock, (sql["lock"], ()), look], _IDLE_MS)
         self.rollback()
         return bool(answers[3])

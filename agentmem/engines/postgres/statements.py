@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from agentmem.engines.base import Range
+from agentmem.engines.postgres.coordination import COORDINATION_STATEMENTS
 from agentmem.engines.postgres.lineage import LINEAGE_STATEMENTS
 from agentmem.engines.postgres.searching import SEARCH_STATEMENTS
 from agentmem.engines.postgres.wire import Statement
@@ -239,7 +240,7 @@ class Statements:
         self._schema = schema
         # A name in a literal: its quotes, doubled as those of a name, are doubled once more.
         self._config = "'" + f"{schema}.words".replace("'", "''") + "'::regconfig"
-        every = _STATEMENTS | SEARCH_STATEMENTS | LINEAGE_STATEMENTS
+        every = _STATEMENTS | SEARCH_STATEMENTS | LINEAGE_STATEMENTS | COORDINATION_STATEMENTS
         self._made = {name: self._made_of(sql) for name, sql in every.items()}
         self._of_range = cache(self._range)
 

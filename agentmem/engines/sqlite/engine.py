@@ -12,10 +12,12 @@ from typing import Any, Final, TypeVar
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
+    Answer,
     CommitRow,
     ConflictRow,
     EntryRow,
     GenerationRow,
+    Look,
     NewEntry,
     NewVector,
     Place,
@@ -29,7 +31,8 @@ from agentmem.engines.base import (
     VectorRow,
     VectorSet,
 )
-from agentmem.engines.sqlite import backup, files, reads, text, vectors
+from agentmem.engines.sqlite import backup, coordination, files, reads, text, vectors
+from agentmem.engines.sqlite.boot import timer_of
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
@@ -55,6 +58,8 @@ _ENTRIES_AFTER_HEAD: Final = """
 SELECT COUNT(*) FROM entries e LEFT JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
 WHERE h.revision IS NULL OR e.revision > h.revision
 """
+# Of this connection: changes with the commits of all others.
+_PULSE: Final = "PRAGMA data_version"
 _COUNTS: Final = """
 SELECT (SELECT COUNT(*) FROM commits), (SELECT COUNT(*) FROM entries),
     (SELECT COUNT(*) FROM heads), (SELECT COUNT(*) FROM conflicts),
@@ -77,6 +82,7 @@ class SqliteEngine(LineageReads):
             # Nothing of it outlives the process, so a sync could save nothing.
             durability = "relaxed"
         self.now = clock
+        self.moment = timer_of(clock)
         self._path = files.real_path(target)
         files.refuse_network(self._path)
         files.create_private(self._path)
@@ -128,7 +134,9 @@ class SqliteEngine(LineageReads):
         }
 
     def session(self) -> SqliteSession:
-        return SqliteSession(self._connections, self._lock, self.now, self._known_spaces)
+        return SqliteSession(
+            self._connections, self._lock, self.now, self._known_spaces, self.moment
+        )
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         return self._lane.alone(timeout_s, urgent=urgent)
@@ -274,6 +282,12 @@ class SqliteEngine(LineageReads):
 
     def index_folder(self, set_id: int) -> str | None:
         return os.path.join(self._path + "-index", str(set_id))
+
+    def look(self, look: Look) -> Answer:
+        return self._read(lambda c: coordination.answer(c, look, self.moment(), self.now()))
+
+    def pulse(self) -> object:
+        return self._read(lambda c: c.execute(_PULSE).fetchone())
 
     def inspect(self) -> dict[str, Any]:
         def query(connection: driver.Connection) -> dict[str, Any]:

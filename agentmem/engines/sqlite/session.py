@@ -13,9 +13,13 @@ from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
+    Answer,
+    Change,
     CommitUnknownError,
     EntryRow,
     KnownOperation,
+    Look,
+    Moment,
     NewCommit,
     Place,
     Range,
@@ -24,7 +28,7 @@ from agentmem.engines.base import (
     Start,
     StrategyRow,
 )
-from agentmem.engines.sqlite import lineage, reads, text, vectors
+from agentmem.engines.sqlite import coordination, lineage, reads, text, vectors
 from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
 from agentmem.engines.sqlite.driver import (
     HAS_WAL_RESET_BUG,
@@ -117,7 +121,7 @@ _CHANGES: Final = {
             dead = excluded.dead, built_at = excluded.built_at
     """,
     "unpublish": "DELETE FROM generations WHERE set_id = :set_id AND name = :name",
-}
+} | coordination.CHANGES
 # With the WAL-reset bug checkpoints run only here, under the lock, when the log has this size.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _CHECKPOINT: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -132,11 +136,14 @@ class SqliteSession:
         lock: FairLock,
         clock: MicrosecondClock,
         known: vectors.KnownSpaces,
+        timer: Callable[[], Moment],
     ) -> None:
         self._known = known
         self._connections = connections
         self._lock = lock
         self._clock = clock
+        self._timer = timer
+        self._moment: Moment | None = None  # when the lock was had
         self._connection: driver.Connection | None = None
         self._cursor: driver.Cursor | None = None
 
@@ -147,6 +154,7 @@ class SqliteSession:
         operations: Sequence[tuple[str, str]],
         *,
         spaces: bool = False,
+        looks: Sequence[Look] = (),
     ) -> Start:
         cursor = self._use(self._connections.get())
         self._lock.acquire(timeout_ms)
@@ -162,6 +170,12 @@ class SqliteSession:
                 cursor = self._use(self._connections.get())
                 cursor.execute("BEGIN IMMEDIATE")
             start = self._start(cursor, places, operations)
+            if looks:
+                moment = self._moment = self._timer()
+                answers = {
+                    each: coordination.answer(cursor, each, moment, self._clock()) for each in looks
+                }
+                start = start._replace(moment=moment, answers=answers)
             return start._replace(spaces=self._known.get(cursor)) if spaces else start
         except driver.Error as error:
             self.rollback()
@@ -253,6 +267,16 @@ class SqliteSession:
         found: list[ReadRow] = self._read(lambda c: lineage.reads_of(c, after, upto))
         return found
 
+    def look(self, look: Look, after: Sequence[Change]) -> Answer:
+        moment = self._moment
+        assert moment is not None, "the session was entered with looks"
+        cursor = self._open()
+        try:
+            self._change(cursor, after)
+            return coordination.answer(cursor, look, moment, self._clock())
+        except driver.Error as error:
+            raise translated(error, self._connections.path) from error
+
     def append(self, rows: NewCommit) -> None:
         cursor = self._open()
         try:
@@ -279,10 +303,13 @@ class SqliteSession:
                 text.change(cursor, rows.gone, rows.texts)
             if rows.vectors or rows.pending or rows.settled or rows.sets or rows.spaces:
                 vectors.append(cursor, rows)
-            for change in rows.changes:
-                change.count = cursor.execute(_CHANGES[change.name], change.values).rowcount
+            self._change(cursor, rows.changes)
         except driver.Error as error:
             raise translated(error, self._connections.path) from error
+
+    def _change(self, cursor: driver.Cursor, changes: Sequence[Change]) -> None:
+        for change in changes:
+            change.count = cursor.execute(_CHANGES[change.name], change.values).rowcount
 
     def _append_many(self, cursor: driver.Cursor, rows: NewCommit) -> None:
         cursor.executemany(_INSERT_COMMIT, map(_bound, rows.commits))
@@ -310,7 +337,9 @@ class SqliteSession:
     def was_committed(self, attempt: bytes, revision: int) -> bool:
         if self._connection is None or self._connection.in_transaction:
             return False
-        return bool(self._read(lambda c: c.execute(_ATTEMPT, (revision, attempt)).fetchone()))
+        if revision:
+            return bool(self._read(lambda c: c.execute(_ATTEMPT, (revision, attempt)).fetchone()))
+        return bool(self._read(lambda c: c.execute(coordination.HAS_MARK, (attempt,)).fetchone()))
 
     def rollback(self) -> None:
         connection, cursor = self._connection, self._cursor

@@ -1,0 +1,44 @@
+"""Waiting for other processes to commit something, without busy work.
+
+An engine can tell cheaply whether anything was committed since it was last asked (a file: a number
+in memory that SQLite shares; a server: one row). Who waits asks for that, at first often, then
+ever more seldom, and looks closer only when it has changed. What can also happen by the mere
+passing of time, the caller names a moment for.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from agentmem.engines.base import Engine
+
+__all__ = ["Waking"]
+
+_FIRST_S: Final = 0.000_5
+_LONGEST_S: Final = 0.01
+_GROWTH: Final = 1.5
+
+
+class Waking:
+    """What one waiting thread has seen of a store. Used by that thread alone."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # Asked before the caller looks, so that nothing falls between.
+        self._seen = engine.pulse()
+
+    def wait(self, until: float) -> None:
+        """Returns when something was committed since the last look at the pulse, or in time.
+
+        Args:
+            until: a moment of ``time.monotonic``.
+        """
+        pause_s = _FIRST_S
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(pause_s, left_s))
+            found = self._engine.pulse()
+            if found != self._seen:
+                self._seen = found
+                return
+            pause_s = min(_LONGEST_S, _GROWTH * pause_s)
