@@ -49,6 +49,8 @@ from agentmem.errors import (
     UnsafeStorageError,
 )
 from agentmem.exchange.backup import Backup
+from agentmem.exchange.exporting import Exported
+from agentmem.exchange.loading import Loaded
 from agentmem.history.diff import Difference
 from agentmem.history.revert import Reversal
 from agentmem.history.undoing import Undone
@@ -91,6 +93,7 @@ __all__ = [
     "DiskFullError",
     "EmbedderError",
     "Entry",
+    "Exported",
     "FencedError",
     "ForkedStoreError",
     "FutureRevisionError",
@@ -105,6 +108,7 @@ __all__ = [
     "LeaseState",
     "LimitExceededError",
     "Limits",
+    "Loaded",
     "MergeError",
     "MigrationError",
     "MissingExtraError",

@@ -385,9 +385,9 @@ class Store(WritingView):
 
     @property
     def admin(self) -> Admin:
-        """Statistics and verification; of the whole store only."""
+        """Statistics, verification, backups, exports; of the whole store only."""
         self._scope.check_whole("store.admin")
-        return Admin(self._core)
+        return Admin(self._core, self._scope)
 
     def close(self) -> None:
         """Closes the store and all views of it. May be called again."""

@@ -1,18 +1,22 @@
-"""``store.admin``: statistics, verification, indexes, backups."""
+"""``store.admin``: statistics, verification, indexes, backups, exports."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from agentmem.core import Core
 from agentmem.exchange.backup import Backup, back_up
+from agentmem.exchange.exporting import Exported, export_to
+from agentmem.exchange.loading import Loaded, load_from
 from agentmem.history.copy import Progress
 from agentmem.history.verify import Report, verify
 from agentmem.model import to_datetime
+from agentmem.scope import Scope
 from agentmem.search.embedders import resolve
 from agentmem.search.embedding import embed_pending, reindex
+from agentmem.snapshot import resolve_at
 
 __all__ = ["Admin"]
 
@@ -22,8 +26,9 @@ class Admin:
 
     __module__ = "agentmem"
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, scope: Scope) -> None:
         self._core = core
+        self._scope = scope
 
     def stats(self) -> dict[str, Any]:
         """Sizes and numbers of a store, as JSON values.
@@ -125,6 +130,78 @@ class Admin:
             overwrite=overwrite,
             progress=progress,
             lock_timeout_ms=self._core.limits.lock_timeout_ms,
+        )
+
+    def export(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        *,
+        at: object = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Exported:
+        """Writes the store as lines of JSON: its whole history, or what one revision shows.
+
+        A history has commits, entries with their digests, op ids and results, reads, vectors,
+        conflicts, tags and merge strategies, up to the revision as of now, and can be loaded into
+        an empty store of either engine. Agents go on writing meanwhile.
+
+        Args:
+            target: a path, compressed if it ends in ``.gz``, or an open binary stream. A file has
+                the mode 0600, and is there whole or not at all.
+            at: only the entries that are visible at a revision, a tag or an aware datetime.
+            overwrite: replace a file that is there.
+            progress: called with what is being done, how far it is, and of how much (0 if that is
+                not known).
+
+        Raises:
+            RevisionError: `at` cannot be read.
+            StorageError: there is such a file, it cannot be written, or the store fails.
+            DiskFullError: nothing is left behind.
+        """
+        self._core.check_open()
+        view = None if at is None else resolve_at(self._core, self._scope, at)
+        return export_to(self._core, target, view, overwrite=overwrite, progress=progress)
+
+    def load(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        existing: str = "refuse",
+        agent: str | None = None,
+        note: str | None = None,
+        progress: Progress | None = None,
+    ) -> Loaded:
+        """Loads what `export` wrote, with either engine, compressed or not.
+
+        The whole file is checked before anything is written. A history goes into an empty store,
+        with its revisions, versions and hashes; one that was interrupted goes on where it was when
+        it is loaded again. The entries of one revision go into any store, as new versions, in
+        commits of at most 500; the same file applies once, however often it is loaded.
+
+        Args:
+            source: a path, or an open binary stream.
+            existing: of one revision: what if a key is there already: ``"refuse"``
+                (`ConflictError`, nothing is written), ``"keep"`` it as it is, or ``"replace"`` it.
+            agent, note: of the commits, for one revision.
+            progress: as for `export`.
+
+        Raises:
+            InvalidValueError: it is no export, or a line is not what it should be; says which
+                line, and why. Nothing was written.
+            CorruptionError: it was cut off or changed. Nothing was written.
+            HistoryReplacedError: the store is not empty, and its history is another.
+            ConflictError: keys are there already, with ``existing="refuse"``.
+        """
+        self._core.check_open()
+        return load_from(
+            self._core,
+            self._scope,
+            source,
+            existing=existing,
+            agent=agent,
+            note=note,
+            progress=progress,
         )
 
     def verify(self, *, progress: Callable[[int, int], None] | None = None) -> Report:

@@ -12,9 +12,9 @@ left it, so that a copy can be killed anywhere and run again::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 from agentmem.chain import commit_hash
 from agentmem.engines.base import (
@@ -23,12 +23,17 @@ from agentmem.engines.base import (
     CommitUnknownError,
     ConflictRow,
     Engine,
+    EntryRow,
     NewCommit,
     NewEntry,
     Position,
     Range,
     ReadRow,
+    Spaces,
+    StrategyRow,
+    TagRow,
     TryAgainError,
+    VectorRow,
 )
 from agentmem.errors import (
     AgentMemError,
@@ -40,7 +45,7 @@ from agentmem.errors import (
 from agentmem.history.verify import verify
 from agentmem.tail import index_texts, new_vector
 
-__all__ = ["CopyReport", "Progress", "copy_store"]
+__all__ = ["CopyReport", "Progress", "Source", "copy_store"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done (``copying``, ``verifying``), how far it is, and of how much."""
@@ -78,8 +83,32 @@ class CopyReport:
     entries: int
 
 
+class Source(Protocol):
+    """What is copied: an engine, or a file with the same rows; see `Engine` for what each gives."""
+
+    @property
+    def store_id(self) -> str: ...
+    def describe(self) -> dict[str, Any]: ...
+    def position(self) -> Position: ...
+    def position_at(self, revision: int) -> Position | None: ...
+    def floor(self) -> int: ...
+    def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]: ...
+    def reads_of(self, after: int, upto: int) -> list[ReadRow]: ...
+    def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]: ...
+    def conflicts(self, status: str | None, after: int, limit: int) -> list[ConflictRow]: ...
+    def strategies(self) -> list[StrategyRow]: ...
+    def all_tags(self) -> list[TagRow]: ...
+    def spaces(self) -> Spaces: ...
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]: ...
+    def vector_revisions(self, set_id: int, entries: Sequence[int]) -> dict[int, int]: ...
+    def vector_changes(
+        self, set_id: int, within: Range, after: Position, upto: Position
+    ) -> list[VectorRow]: ...
+    def pending_vectors(self, after: int, limit: int) -> list[EntryRow]: ...
+
+
 def copy_store(
-    source: Engine,
+    source: Source,
     target: Engine,
     progress: Progress | None = None,
     *,
@@ -120,7 +149,7 @@ class _Copy:
     """
 
     def __init__(
-        self, source: Engine, target: Engine, progress: Progress | None, lock_timeout_ms: int
+        self, source: Source, target: Engine, progress: Progress | None, lock_timeout_ms: int
     ) -> None:
         self._source = source
         self._target = target
@@ -290,8 +319,10 @@ class _Copy:
                 if row.vector is not None and row.since > row.revision
             ]
         pending = self._source.pending_vectors(0, _MAX_PENDING)
-        rows.pending = [row.id for row in pending if row.id <= self.end.last_entry_id]
-        if rows.sets or rows.spaces or rows.changes or rows.vectors or rows.pending:
+        wanted = {row.id for row in pending if row.id <= self.end.last_entry_id}
+        found = {row.id for row in self._target.pending_vectors(0, _MAX_PENDING)}
+        rows.pending, rows.settled = sorted(wanted - found), sorted(found - wanted)
+        if any((rows.sets, rows.spaces, rows.changes, rows.vectors, rows.pending, rows.settled)):
             self._write(rows, self.at)
 
     def _conflicts_of_both(self) -> Iterator[tuple[ConflictRow | None, ConflictRow | None]]:
@@ -411,7 +442,7 @@ def _end(position: Position) -> tuple[int, bytes]:
     return position.revision, position.hash
 
 
-def _conflicts_of(engine: Engine) -> Iterator[ConflictRow]:
+def _conflicts_of(engine: Source) -> Iterator[ConflictRow]:
     after = 0
     while rows := engine.conflicts(None, after, _PAGE_ROWS):
         yield from rows
