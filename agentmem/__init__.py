@@ -51,7 +51,9 @@ from agentmem.errors import (
 from agentmem.exchange.backup import Backup
 from agentmem.exchange.exporting import Exported
 from agentmem.exchange.loading import Loaded
+from agentmem.history.cleaning import Contamination
 from agentmem.history.diff import Difference
+from agentmem.history.lineage import Edge, Lineage, Node
 from agentmem.history.revert import Reversal
 from agentmem.history.undoing import Undone
 from agentmem.history.verify import Report
@@ -88,9 +90,11 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "ConflictRecord",
+    "Contamination",
     "CorruptionError",
     "Difference",
     "DiskFullError",
+    "Edge",
     "EmbedderError",
     "Entry",
     "Exported",
@@ -108,10 +112,12 @@ __all__ = [
     "LeaseState",
     "LimitExceededError",
     "Limits",
+    "Lineage",
     "Loaded",
     "MergeError",
     "MigrationError",
     "MissingExtraError",
+    "Node",
     "OperationMismatchError",
     "OutcomeUnknownError",
     "Report",

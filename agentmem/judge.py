@@ -38,7 +38,7 @@ from agentmem.model import DELETE as DELETED
 from agentmem.model import MISSING, display_key
 from agentmem.namespaces import decode
 from agentmem.operations import DELETE, PUT, apply_step, start_of
-from agentmem.request import BLIND, PendingMerge, Receipt, Request, StaleItem, Write
+from agentmem.request import BLIND, PendingMerge, Receipt, Request, StaleItem, Watch, Write
 from agentmem.scope import missing
 from agentmem.search.spaces import set_of, top_label, wanted_vector
 from agentmem.staleness import (
@@ -176,12 +176,23 @@ class Judge:
             stale += self._touched_and_gone(request)
         if request.validate and (request.reads or request.scans):
             stale = self._with_stale_reads(request, stale, records)
+        if request.watch is not None:
+            stale += self._met_since(request.watch)
         if stale:
             self._reject(request, stale)
             return
         if request.has_vectors and finals and self._lacks_vectors(request, finals):
             return
         self._accept(request, finals, records, changes)
+
+    def _met_since(self, watch: Watch) -> list[StaleItem]:
+        """What commits since, earlier ones of this batch included, have read and should not."""
+        since = self._session.reads_of(watch.revision, self._tail.revision)
+        met = watch.met([*since, *self.rows.reads])
+        return [
+            StaleItem(place, "read", version, version, None, self.head(place))
+            for place, version in met
+        ]
 
     # Vectors.
 

@@ -6,12 +6,20 @@ that made it; it is never looked at by two at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.coordination.steps import Step
-from agentmem.engines.base import Change, ConflictRow, EntryRow, KnownOperation, Place, Range
+from agentmem.engines.base import (
+    Change,
+    ConflictRow,
+    EntryRow,
+    KnownOperation,
+    Place,
+    Range,
+    ReadRow,
+)
 from agentmem.filters import Filter
 from agentmem.merge.registry import Match
 from agentmem.provenance import scan_text
@@ -33,6 +41,7 @@ __all__ = [
     "Scan",
     "StaleItem",
     "Touch",
+    "Watch",
     "Write",
 ]
 
@@ -198,6 +207,19 @@ class StaleItem:
 
 
 @dataclass(slots=True)
+class Watch:
+    """What no commit may have read since a revision.
+
+    Attributes:
+        revision: only later commits are looked at.
+        met: (place, version) of what commits with these reads have met, and should not have.
+    """
+
+    revision: int
+    met: Callable[[Iterable[ReadRow]], list[tuple[Place, int]]]
+
+
+@dataclass(slots=True)
 class PendingMerge:
     """A conflict that a hook must merge outside of the lock."""
 
@@ -258,6 +280,7 @@ class Request:
         provenance: whether what it has read is kept.
         cited: (kind, place, version) that it was derived from besides, see `agentmem.provenance`.
         unchecked: ranges read that are not judged.
+        watch: it is stale if a commit since has read what it names.
         undoes: it takes out what the bases of its writes have written.
         earlier: records of conflicts that earlier attempts of the same call met.
         attempt: 16 random bytes that the commit row carries; empty until it is judged.
@@ -286,6 +309,7 @@ class Request:
     provenance: bool = True
     cited: list[tuple[int, Place, int]] = field(default_factory=list)
     unchecked: list[Scan] = field(default_factory=list)
+    watch: Watch | None = None
     undoes: bool = False
     steps: list[Step] = field(default_factory=list)
     earlier: list[ConflictRow] = field(default_factory=list)

@@ -139,6 +139,10 @@ class Scope:
         ]
         return max(matching)[2] if matching else 0
 
+    def sees(self, place: Place) -> bool:
+        """Whether a place lies in it and may be read."""
+        return self.holds(place[0]) and (not self.rules or self.level(place) > 0)
+
     def check(self, place: Place, needed: str) -> None:
         """Raises `AccessDeniedError` if a place does not allow it."""
         if not self.rules and self.access >= _LEVELS[needed]:

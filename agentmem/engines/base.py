@@ -710,8 +710,8 @@ class Engine(Protocol):
         A revision that lies close above the entry makes it quick to find.
         """
 
-    def successors(self, place: Place, revision: int, limit: int) -> list[EntryRow]:
-        """The versions of a key above a revision, oldest first."""
+    def successors(self, wanted: Sequence[tuple[str, str, int]]) -> list[EntryRow]:
+        """The oldest version of each (namespace, key) above a revision, in any order."""
 
     def commits_of(self, revisions: Sequence[int]) -> list[CommitRow]:
         """These commits, in any order."""

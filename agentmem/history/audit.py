@@ -6,15 +6,17 @@ from dataclasses import replace
 from typing import Any, Final, Unpack
 
 from agentmem.core import Core
-from agentmem.engines.base import Change, ConflictRow
+from agentmem.engines.base import Change, ConflictRow, EntryRow
 from agentmem.errors import InvalidValueError, RevisionError
+from agentmem.history.cleaning import Contamination, revert_derived
 from agentmem.history.diff import Difference, differences
+from agentmem.history.lineage import Direction, Lineage, lineage_of
 from agentmem.history.log import entry_row, entry_version
 from agentmem.history.revert import Reversal, revert_commit, revert_key
 from agentmem.model import MISSING, ConflictRecord, Entry, Tag, to_datetime
 from agentmem.records import conflict_record_of, entry_of
 from agentmem.request import Request, Write
-from agentmem.scope import Scope
+from agentmem.scope import Scope, missing
 from agentmem.single import CommitOptions
 from agentmem.snapshot import resolve_at
 from agentmem.values import check_label_text, check_number, dump
@@ -135,6 +137,85 @@ class Audit:
             self._core, self._scope, revision, commit, merge=merge, dry_run=dry_run
         )
 
+    # Provenance.
+
+    def lineage(
+        self,
+        key: str,
+        version: int | None = None,
+        *,
+        namespace: object = None,
+        direction: Direction = "up",
+        depth: int | None = None,
+        limit: int = 1_000,
+    ) -> Lineage:
+        """What an entry was derived from, or what was derived from it.
+
+        An entry is derived from what its transaction had read (keys, and what scans and searches
+        found), from the version that it replaces or changes knowingly, and, if merged, from what
+        it was merged with.
+
+        Args:
+            version: of the key; None: the newest.
+            direction: ``"up"``: what it was derived from; ``"down"``: all derived from it, across
+                keys and agents.
+            depth: at most so many steps away; None: to the end.
+            limit: at most so many entries.
+
+        Raises:
+            KeyMissingError: the key has no such version.
+        """
+        row = self._version_row(key, version, namespace)
+        steps = None if depth is None else check_number(depth, "depth")
+        most = max(1, check_number(limit, "limit"))
+        return lineage_of(self._core, self._scope, row, direction, steps, most)
+
+    def revert_derived(
+        self,
+        key: str,
+        version: int,
+        *,
+        namespace: object = None,
+        dry_run: bool = True,
+        merge: bool = True,
+        **commit: Unpack[CommitOptions],
+    ) -> Contamination:
+        """Undoes a poisoned entry, and all that was derived from it, in one commit.
+
+        Derived is, transitively, what was written by transactions that had read it. Of each of
+        these keys, what is there becomes what it would be without: what others have written anew
+        since, without having read, stays, and so does what innocent atomic operations (another
+        append, another increment) and merges have added.
+
+        Args:
+            version: that is poisoned.
+            dry_run: write nothing, and tell what would be done (the default).
+            merge: let the hook or strategy of a key merge where somebody wrote into it since.
+            commit: who and why; see `CommitOptions`.
+
+        Returns: what was found, and what becomes, or became, of each key. What could not be
+            taken out cleanly is left as it is, and told.
+
+        Raises:
+            KeyMissingError: the key has no such version.
+            AccessDeniedError: a derived key may not be written by this view.
+            ConflictError: others moved it on, again and again.
+            LimitExceededError: more came of it than can be undone at once.
+        """
+        row = self._version_row(key, version, namespace)
+        return revert_derived(self._core, self._scope, row, commit, merge=merge, dry_run=dry_run)
+
+    def _version_row(self, key: str, version: int | None, namespace: object) -> EntryRow:
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "read")
+        if version is not None:
+            return entry_row(self._core, self._scope, place, version)
+        self._core.check_open()
+        row = self._core.engine.point(place, None).row
+        if row is None:
+            raise missing(self._scope, place)
+        return row
+
     # Conflicts.
 
     def conflicts(self, status: str | None = None) -> list[ConflictRecord]:
@@ -157,9 +238,7 @@ class Audit:
             after = rows[-1].id or 0
 
     def _sees(self, row: ConflictRow) -> bool:
-        return self._scope.holds(row.namespace) and (
-            not self._scope.rules or self._scope.level((row.namespace, row.key)) > 0
-        )
+        return self._scope.sees((row.namespace, row.key))
 
     def resolve(
         self, id: int, take: object, *, agent: str | None = None, note: str | None = None

@@ -24,7 +24,7 @@ from agentmem.model import DELETE
 from agentmem.operations import ADD_TO_SET, APPEND, INCREMENT, PATCH, start_of
 from agentmem.values import load
 
-__all__ = ["inverse_of"]
+__all__ = ["inverse_of", "inverse_of_operation"]
 
 _NAME: Final = "undo"
 _OPERATIONS: Final = {int: INCREMENT, float: INCREMENT, list: APPEND, dict: PATCH}
@@ -37,6 +37,11 @@ def inverse_of(row: EntryRow) -> Match | None:
         # Undoing was merged in this way, and is now undone: as the operation that fits its value.
         kind = type(load(row.value or "null"))
         operation = _OPERATIONS.get(kind, operation)
+    return _INVERSES.get(operation)
+
+
+def inverse_of_operation(operation: int) -> Match | None:
+    """What takes something out from under an atomic operation; None: it is none."""
     return _INVERSES.get(operation)
 
 

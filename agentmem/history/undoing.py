@@ -167,7 +167,7 @@ class _Planner:
             write = put_back(ours, base, now, merge=self._merge)
             write.otherwise = step.otherwise or inverse_of(undone)
             plan.writes[place] = write
-            if ours is not None:
+            if ours is not None and ours.version:
                 plan.cited.append((RESTORED, place, ours.version))
             plan.cited += [
                 (UNDONE, place, version) for version in step.versions or (undone.version,)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentmem.engines.base import CommitRow, EntryRow, Place, ReadRow
+from agentmem.engines.base import CommitRow, EntryRow, ReadRow
 from agentmem.engines.postgres.wire import Rows
 
 __all__ = ["LINEAGE_STATEMENTS", "LineageReads"]
@@ -55,9 +55,10 @@ LINEAGE_STATEMENTS: Final = {
             ORDER BY t.revision DESC LIMIT 1) x,
         LATERAL (SELECT * FROM {s}.commits k WHERE k.revision = x.revision LIMIT 1) c""",
     "successors": _ENTRY
-    + """FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
-        WHERE x.namespace = $1 AND x.key = $2 AND x.revision > $3
-        ORDER BY x.revision LIMIT $4""",
+    + """FROM unnest($1::text[], $2::text[], $3::bigint[]) AS w(namespace, key, after),
+        LATERAL (SELECT * FROM {s}.entries t WHERE t.namespace = w.namespace AND t.key = w.key
+            AND t.revision > w.after ORDER BY t.revision LIMIT 1) x,
+        LATERAL (SELECT * FROM {s}.commits k WHERE k.revision = x.revision LIMIT 1) c""",
     "commits_of": """SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note,
             c.metadata, c.base_revision, c.attempt, c.first_entry_id, c.changes, c.accepted,
             c.digests, c.hash, r.fingerprint, r.result
@@ -103,8 +104,11 @@ class LineageReads:
             return []
         return [EntryRow._make(row) for row in self._read("versions", *zip(*wanted, strict=True))]
 
-    def successors(self, place: Place, revision: int, limit: int) -> list[EntryRow]:
-        return [EntryRow._make(row) for row in self._read("successors", *place, revision, limit)]
+    def successors(self, wanted: Sequence[tuple[str, str, int]]) -> list[EntryRow]:
+        if not wanted:
+            return []
+        rows = self._read("successors", *zip(*wanted, strict=True))
+        return [EntryRow._make(row) for row in rows]
 
     def commits_of(self, revisions: Sequence[int]) -> list[CommitRow]:
         return [CommitRow._make(row) for row in self._read("commits_of", list(revisions))]

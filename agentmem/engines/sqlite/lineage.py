@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from agentmem.engines.base import CommitRow, EntryRow, Place, ReadRow
+from agentmem.engines.base import CommitRow, EntryRow, ReadRow
 from agentmem.engines.sqlite.driver import driver
 from agentmem.engines.sqlite.reads import COMMITS, ENTRY, Executes
 
@@ -51,8 +51,10 @@ CROSS JOIN commits c ON c.revision = e.revision"""
 _SUCCESSORS: Final = (
     "SELECT "
     + ENTRY
-    + """ FROM entries e JOIN commits c ON c.revision = e.revision
-WHERE e.namespace = ? AND e.key = ? AND e.revision > ? ORDER BY e.revision LIMIT ?"""
+    + """ FROM json_each(?) j CROSS JOIN entries e ON e.id = (
+    SELECT id FROM entries WHERE namespace = j.value ->> 0 AND key = j.value ->> 1
+    AND revision > j.value ->> 2 ORDER BY revision LIMIT 1)
+CROSS JOIN commits c ON c.revision = e.revision"""
 )
 _COMMITS_OF: Final = (
     COMMITS.replace("FROM commits c", "FROM json_each(?) j CROSS JOIN commits c", 1)
@@ -113,9 +115,8 @@ class LineageReads:
     def versions(self, wanted: Sequence[tuple[str, str, int, int]]) -> list[EntryRow]:
         return [EntryRow._make(row) for row in self._rows(_VERSIONS, (json.dumps(wanted),))]
 
-    def successors(self, place: Place, revision: int, limit: int) -> list[EntryRow]:
-        rows = self._rows(_SUCCESSORS, (*place, revision, limit))
-        return [EntryRow._make(row) for row in rows]
+    def successors(self, wanted: Sequence[tuple[str, str, int]]) -> list[EntryRow]:
+        return [EntryRow._make(row) for row in self._rows(_SUCCESSORS, (json.dumps(wanted),))]
 
     def commits_of(self, revisions: Sequence[int]) -> list[CommitRow]:
         rows = self._rows(_COMMITS_OF, (json.dumps(revisions),))
