@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -215,6 +216,18 @@ def test_history_that_was_cut_off_is_noticed_by_its_heads(damaged: Callable[...,
         "DELETE FROM commits WHERE revision = 7",
     )
     assert any("heads" in problem for problem in report.problems)
+
+
+def test_verify_finds_nothing_wrong_beside_other_writers(make_store: StoreMaker) -> None:
+    rng = random.Random(4)  # with which SQLite's own check calls it corrupt
+    stores = [make_store(embedder=None), make_store(embedder=None)]
+    for _step in range(60):
+        with rng.choice(stores).transaction() as tx:
+            for _write in range(rng.randint(1, 3)):
+                key, words = f"k{rng.randrange(30)}", ["abc", "def", "ghi", "jkl", "mno"]
+                tx.put(key, " ".join(rng.choices(words, k=5)), overwrite=True)
+        if rng.random() < 0.1:
+            assert rng.choice(stores).admin.verify().problems == []
 
 
 def test_a_store_below_a_raised_floor_can_still_be_written(make_store: StoreMaker) -> None:

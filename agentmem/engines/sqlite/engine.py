@@ -291,9 +291,14 @@ class SqliteEngine(LineageReads):
 
     def inspect(self) -> dict[str, Any]:
         def query(connection: driver.Connection) -> dict[str, Any]:
-            problems = [row[0] for row in connection.execute("PRAGMA integrity_check").fetchall()]
-            lost = connection.execute(_HEADS_WITHOUT_ENTRY).fetchone()[0]
-            lost += connection.execute(_ENTRIES_AFTER_HEAD).fetchone()[0]
+            connection.execute("BEGIN")
+            try:
+                text.refresh(connection)
+                problems = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+                lost = connection.execute(_HEADS_WITHOUT_ENTRY).fetchone()[0]
+                lost += connection.execute(_ENTRIES_AFTER_HEAD).fetchone()[0]
+            finally:
+                connection.execute("ROLLBACK")
             return {"integrity": [] if problems == ["ok"] else problems, "wrong_heads": lost}
 
         return self._read(query)
