@@ -51,6 +51,8 @@ from agentmem.errors import (
 from agentmem.exchange.backup import Backup
 from agentmem.exchange.exporting import Exported
 from agentmem.exchange.loading import Loaded
+from agentmem.history.between import KeyDifference
+from agentmem.history.blame import Blame
 from agentmem.history.cleaning import Contamination
 from agentmem.history.diff import Difference
 from agentmem.history.lineage import Edge, Lineage, Node
@@ -81,6 +83,7 @@ __all__ = [
     "AccessDeniedError",
     "AgentMemError",
     "Backup",
+    "Blame",
     "BlindWriteWarning",
     "Change",
     "Clock",
@@ -105,6 +108,7 @@ __all__ = [
     "Hit",
     "IndeterminateCommitError",
     "InvalidValueError",
+    "KeyDifference",
     "KeyMissingError",
     "Lease",
     "LeaseError",

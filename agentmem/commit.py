@@ -35,6 +35,7 @@ from agentmem.engines.base import CommitUnknownError, Engine, TryAgainError, Wri
 from agentmem.errors import AgentMemError, IndeterminateCommitError, StoreBusyError
 from agentmem.judge import Judge, looks_of, wanted
 from agentmem.limits import Limits
+from agentmem.marks import Marker
 from agentmem.merge.registry import MergeRegistry
 from agentmem.model import display_key
 from agentmem.request import Request
@@ -129,6 +130,7 @@ class Committer:
         self._waiting: deque[_Ticket] = deque()
         self._leader: _Ticket | None = None
         self._batch: _Batch | None = None  # the leader's alone
+        self._marker = Marker()  # the leader's alone
 
     def submit(self, request: Request) -> None:
         """Has the request judged and, if it stands, committed durably.
@@ -339,7 +341,7 @@ class Committer:
             looks=looks_of(requests),
         )
         batch.revision = start.position.revision
-        judge = Judge(session, start, self._registry, self._limits)
+        judge = Judge(session, start, self._registry, self._limits, self._marker)
         for request in requests:
             request.reset()
             try:
@@ -351,6 +353,7 @@ class Committer:
             session.append(judge.rows)
             batch.phase = _Phase.COMMITTING
             session.commit()
+            self._marker.keep()
         else:
             session.rollback()
 

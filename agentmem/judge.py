@@ -31,6 +31,7 @@ from agentmem.engines.base import (
 )
 from agentmem.errors import AccessDeniedError, LimitExceededError, MergeError
 from agentmem.limits import Limits
+from agentmem.marks import Marker
 from agentmem.merge.registry import MergeRegistry, StoredStrategy
 from agentmem.merge.strategy import Outcome as MergeOutcome
 from agentmem.merge.strategy import Unmergeable
@@ -93,10 +94,12 @@ class Judge:
         start: Start,
         registry: MergeRegistry,
         limits: Limits,
+        marker: Marker,
     ) -> None:
         position = start.position
         self.now = position.now
-        self._tail = Tail(position)
+        marker.begin(position.revision)
+        self._tail = Tail(position, marker)
         self.rows = self._tail.rows
         self._session = session
         self._registry = registry

@@ -17,7 +17,7 @@ from agentmem.model import to_datetime, to_microseconds
 from agentmem.scope import Scope
 from agentmem.views import PinnedView
 
-__all__ = ["Snapshot", "on_replica", "resolve_at"]
+__all__ = ["Snapshot", "instant_of", "on_replica", "resolve_at"]
 
 
 class Snapshot(PinnedView):
@@ -124,13 +124,22 @@ def _tagged(core: Core, scope: Scope, name: str) -> int:
     raise RevisionError(f"there is no tag {name!r}; store.audit.tags() lists them")
 
 
-def _at_time(core: Core, moment: datetime) -> tuple[int, int]:
+def instant_of(moment: datetime) -> int:
+    """An aware datetime in microseconds.
+
+    Raises:
+        InvalidValueError: it has no time zone.
+    """
     if moment.tzinfo is None:
         raise InvalidValueError(
             f"{moment!r} has no time zone; give an aware datetime, for example "
             "datetime(2026, 1, 31, tzinfo=UTC)"
         )
-    instant = to_microseconds(moment)
+    return to_microseconds(moment)
+
+
+def _at_time(core: Core, moment: datetime) -> tuple[int, int]:
+    instant = instant_of(moment)
     position = core.engine.position()
     if instant > position.now:
         raise FutureRevisionError(

@@ -6,7 +6,7 @@ import os
 from builtins import list as List  # noqa: N812  # the method list() hides the type in the class
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from agentmem import writes
 from agentmem.clock import Clock, as_microsecond_clock
@@ -17,7 +17,8 @@ from agentmem.engines.base import Change, Place
 from agentmem.errors import IndeterminateCommitError, InvalidValueError
 from agentmem.history.admin import Admin
 from agentmem.history.audit import Audit
-from agentmem.history.log import history_of, log_of
+from agentmem.history.commits import LogOptions, log_of
+from agentmem.history.log import history_of
 from agentmem.limits import Limits
 from agentmem.merge.registry import Hook
 from agentmem.model import Commit, Entry, Hit
@@ -104,33 +105,37 @@ class Store(WritingView):
         return Snapshot(self._core, self._scope, *resolve_at(self._core, self._scope, at))
 
     def history(
-        self, key: str, *, namespace: object = None, limit: int | None = None
-    ) -> List[Entry[Any]]:
-        """The versions of a key, newest first, tombstones included."""
-        place = self._scope.place(namespace, key)
-        self._scope.check(place, "read")
-        return history_of(self._core, self._scope, place, limit)
-
-    def log(
         self,
-        namespace: object = None,
+        key: str,
         *,
-        agent: str | None = None,
-        op_id: str | None = None,
+        namespace: object = None,
         after: int = 0,
         upto: int | None = None,
         limit: int | None = None,
-    ) -> List[Commit]:
-        """Commits, newest first.
+    ) -> List[Entry[Any]]:
+        """The versions of a key, newest first, tombstones included.
+
+        Args:
+            after, upto: only those of revisions with ``after < revision <= upto``; the next page
+                has ``upto`` one below the last revision of this one.
+            limit: at most so many; None is all.
+        """
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "read")
+        return history_of(self._core, self._scope, place, after, upto, limit)
+
+    def log(self, namespace: object = None, **options: Unpack[LogOptions]) -> List[Commit]:
+        """Commits, newest first, with the changes that this view sees.
+
+        Pages: the next one has ``upto`` one below the last revision of this one (with
+        ``oldest_first``, ``after`` equal to it). Commits that come meanwhile move nothing.
 
         Args:
             namespace: only those that changed a key in it or below.
-            agent: only those of this agent.
-            op_id: only that of this operation.
-            after, upto: only revisions with ``after < revision <= upto``.
-            limit: at most so many; None is all.
+            options: `agent`, `op_id`, `since`, `until`, `after`, `upto`, `metadata`, `where`,
+                `oldest_first` and `limit`; see `LogOptions`.
         """
-        return log_of(self._core, self._scope, namespace, agent, op_id, after, upto, limit)
+        return log_of(self._core, self._scope, namespace, options)
 
     # Transactions.
 

@@ -15,6 +15,7 @@ from agentmem.engines.base import (
     Position,
     vector_id,
 )
+from agentmem.marks import Marker
 from agentmem.provenance import rows_of
 from agentmem.request import UNKNOWN, Request
 from agentmem.search.vectors import checksum
@@ -123,14 +124,15 @@ class Tail:
         rows: what is to be written.
     """
 
-    __slots__ = ("_entry_id", "_hash", "now", "revision", "rows")
+    __slots__ = ("_entry_id", "_hash", "_marker", "now", "revision", "rows")
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, marker: Marker) -> None:
         self.revision = position.revision
         self.now = position.now
         self.rows = NewCommit()
         self._hash = position.hash
         self._entry_id = position.last_entry_id
+        self._marker = marker
 
     def append(
         self,
@@ -161,7 +163,19 @@ class Tail:
             self.revision,
             [(place, outcome.base, outcome.merged) for place, outcome in writes],
         )
+        self._mark(request, writes)
         return rows
+
+    def _mark(self, request: Request, writes: list[tuple[Place, Outcome]]) -> None:
+        # In order of places, so that equal namespaces stand together.
+        namespaces = (
+            (writes[0][0][0],)
+            if len(writes) == 1
+            else dict.fromkeys([place[0] for place, _outcome in writes])
+        )
+        self.rows.marks += self._marker.marks(
+            self.revision, request.scope.name, request.agent, request.metadata, namespaces
+        )
 
     def _entry(
         self,

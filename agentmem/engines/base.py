@@ -33,6 +33,7 @@ __all__ = [
     "Look",
     "Migrations",
     "Moment",
+    "Narrowing",
     "NewCommit",
     "NewEntry",
     "NewVector",
@@ -332,6 +333,20 @@ class TagRow(NamedTuple):
     note: str | None
 
 
+class Narrowing(NamedTuple):
+    """Which commits are wanted; all conditions that are given must hold.
+
+    ``agent``: it committed. ``within``: an encoded namespace in or below which a key was written
+    (None: any), or else the commit is of the scope ``or_scope``. ``texts``: they all stand in the
+    metadata.
+    """
+
+    agent: str | None = None
+    within: str | None = None
+    or_scope: str | None = None
+    texts: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """A part of the key space in order of (namespace, key).
@@ -413,6 +428,7 @@ class NewCommit:
 
     Attributes:
         commits, results, entries, touches, reads, conflicts, changes: of the log, and beside it.
+        marks: (name, block), see `agentmem.marks`; one that is there already stays.
         texts: what of the new entries is found by words, by their ids.
         gone: (id, text) of the entries that these replace, as ``texts`` once had them.
         sets, spaces: new rows of ``vector_sets`` and ``vector_spaces``.
@@ -428,6 +444,7 @@ class NewCommit:
     reads: list[ReadRow] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    marks: list[tuple[str, int]] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
     gone: list[tuple[int, str]] = field(default_factory=list)
     sets: list[VectorSet] = field(default_factory=list)
@@ -643,8 +660,27 @@ class Engine(Protocol):
     def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:
         """The namespaces in the range that hold a key visible at (revision, instant), in order."""
 
-    def history(self, place: Place, below: int | None, limit: int) -> list[EntryRow]:
-        """The versions of the key, newest first, only those below version ``below`` if given."""
+    def changed_between(
+        self, after: int, upto: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> list[Place]:
+        """The keys in the range that changed between two ends of the log, each once, in order.
+
+        Args:
+            after, upto: ids of entries; those with ``after`` < id <= ``upto`` are looked at.
+            expired: as `changed_since`.
+            limit: at most so many.
+        """
+
+    def changed_keys(
+        self, revision: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> list[Place]:
+        """As `changed_since`, in order and at most ``limit``; the newest entry is looked at.
+
+        It reads the keys in order, so that a caller can go on after the last one.
+        """
+
+    def history(self, place: Place, after: int, upto: int, limit: int) -> list[EntryRow]:
+        """The versions of the key with ``after`` < revision <= ``upto``, newest first."""
 
     def entry_version(self, place: Place, version: int) -> EntryRow | None:
         """The entry of the key with that version."""
@@ -653,6 +689,31 @@ class Engine(Protocol):
         self, after: int, upto: int | None, limit: int, *, newest_first: bool
     ) -> list[CommitRow]:
         """Commits with ``after`` < revision <= ``upto``, in order or newest first."""
+
+    def commits_in(
+        self,
+        spans: Sequence[tuple[int, int]],
+        wanted: Narrowing,
+        limit: int,
+        *,
+        newest_first: bool,
+    ) -> list[CommitRow]:
+        """The commits of some spans (after, up to), in order or newest first.
+
+        Args:
+            spans: in the order asked for; none overlaps another.
+            wanted: others are left out.
+            limit: at most so many.
+        """
+
+    def blocks(self, name: str, start: int, limit: int, *, newest_first: bool) -> list[int]:
+        """The blocks that are marked with a name, from ``start`` on, in order or newest first."""
+
+    def marked_after(self) -> int:
+        """The revision up to which nothing was marked."""
+
+    def unmarked(self, marks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of these (name, block) that are not marked, for `verify`."""
 
     def commit_entries(self, commits: Iterable[CommitRow]) -> list[EntryRow]:
         """The entries of these commits, in order of their ids, without the compacted ones."""

@@ -1,13 +1,16 @@
-"""``store.audit``: differences, undoing, conflicts, tags."""
+"""``store.audit``: differences, blame, undoing, conflicts, tags."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final, Unpack
 
 from agentmem.core import Core
 from agentmem.engines.base import Change, ConflictRow, EntryRow
 from agentmem.errors import InvalidValueError, RevisionError
+from agentmem.history.between import KeyDifference, between
+from agentmem.history.blame import Blame, blame_of
 from agentmem.history.cleaning import Contamination, revert_derived
 from agentmem.history.diff import Difference, differences
 from agentmem.history.lineage import Direction, Lineage, lineage_of
@@ -57,6 +60,49 @@ class Audit:
             entry = entry_version(self._core, self._scope, place, version)
             sides.append(MISSING if entry.deleted else entry.value)
         return differences(*sides)
+
+    def diff_revisions(
+        self, a: object, b: object = None, *, namespace: object = None, after: object = None
+    ) -> Iterator[KeyDifference]:
+        """Every key that differs between two states of the store, path by path.
+
+        The keys come one by one, in order of (namespace, key), and are read as they are asked
+        for, so however many there are, few are in memory. A key with an equal value in both
+        states does not differ, whatever happened between them.
+
+        Args:
+            a, b: each a revision, the name of a tag, or an aware datetime; None is now.
+            namespace: only keys in it or below.
+            after: only what comes after this (namespace, key), to go on from there.
+
+        Raises:
+            FutureRevisionError: a state lies in the future.
+            CompactedError: a state can no longer be read; also while it is iterated over.
+            RevisionError: there is no such tag.
+        """
+        return between(self._core, self._scope, (a, b), namespace, after)
+
+    def blame(self, key: str, *, namespace: object = None, at: object = None) -> list[Blame]:
+        """Which commit last set each path of a key's value, in order of the paths.
+
+        A path was set by the newest version that differs there from the version before it.
+        Lists are compared position by position, as `diff` does. A version that made the key
+        anew, after it was deleted or had expired, set all of its paths.
+
+        Args:
+            at: whose value is explained: a revision, the name of a tag, or an aware datetime;
+                None is now.
+
+        Returns: one `Blame` for each scalar, empty object and empty list in the value. Where
+            older versions were compacted or purged, it has ``or_earlier`` set.
+
+        Raises:
+            KeyMissingError: the key is absent.
+            RevisionError: there is no such moment, or it can no longer be read.
+        """
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "read")
+        return blame_of(self._core, self._scope, place, at)
 
     def version(self, key: str, version: int, *, namespace: object = None) -> Entry[Any]:
         """One version of a key, tombstones included.

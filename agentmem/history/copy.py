@@ -43,6 +43,7 @@ from agentmem.errors import (
     StorageError,
 )
 from agentmem.history.verify import verify
+from agentmem.marks import block_of, names_of
 from agentmem.tail import index_texts, new_vector
 
 __all__ = ["CopyReport", "Progress", "Source", "copy_store"]
@@ -218,6 +219,9 @@ class _Copy:
             size += more
             page.commits.append(commit[:_FIELDS])
             page.entries += entries
+            namespaces = dict.fromkeys(entry.namespace for entry in entries)
+            names = names_of(commit.scope, commit.agent, commit.metadata, namespaces)
+            page.marks += [(name, block_of(commit.revision)) for name in sorted(names)]
             page.reads += reads.get(commit.revision, ())
             self._add_vectors(page, entries)
             if commit.fingerprint is not None or commit.result is not None:

@@ -1,38 +1,60 @@
-"""Reading the log: versions of a key, commits of a store."""
+"""Reading the versions of a key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, Engine, EntryRow, Place
+from agentmem.engines.base import Engine, EntryRow, Place
 from agentmem.errors import InvalidValueError, KeyMissingError
-from agentmem.model import Commit, Entry, display_key
-from agentmem.namespaces import encode, range_end
-from agentmem.records import commit_of, entry_of
+from agentmem.model import Entry, display_key
+from agentmem.records import entry_of
 from agentmem.scope import Scope
 from agentmem.values import MAX_INT, check_number
 
-__all__ = ["entry_row", "entry_version", "history_of", "log_of", "newest_first"]
+__all__ = [
+    "check_limit",
+    "check_revisions",
+    "entry_row",
+    "entry_version",
+    "history_of",
+    "history_rows",
+]
 
 _PAGE: Final = 200
 _NO_LIMIT: Final = 2**62
 
 
-def history_of(core: Core, scope: Scope, place: Place, limit: int | None) -> list[Entry[Any]]:
+def history_of(
+    core: Core, scope: Scope, place: Place, after: int, upto: int | None, limit: int | None
+) -> list[Entry[Any]]:
     """See `Store.history`."""
     core.check_open()
-    wanted = _limit(limit)
-    found: list[Entry[Any]] = []
-    below: int | None = None
-    while len(found) < wanted:
-        rows = core.engine.history(place, below, min(_PAGE, wanted - len(found)))
-        found += [entry_of(row, scope) for row in rows]
-        if len(rows) < _PAGE:
-            break
-        below = rows[-1].version
-    return found
+    bounds, wanted = check_revisions(after, upto), check_limit(limit)
+    rows = history_rows(core.engine, place, *bounds, min(_PAGE, max(wanted, 1)))
+    return [entry_of(row, scope) for row in islice(rows, wanted)]
+
+
+def history_rows(
+    engine: Engine, place: Place, after: int, upto: int, page: int
+) -> Iterator[EntryRow]:
+    """The versions of a key with ``after`` < revision <= ``upto``, newest first, page by page."""
+    while True:
+        rows = engine.history(place, after, upto, page)
+        yield from rows
+        if len(rows) < page:
+            return
+        upto = rows[-1].revision - 1
+
+
+def check_revisions(after: int, upto: int | None) -> tuple[int, int]:
+    """Two bounds as they were given, with the last revision that there can be for None."""
+    check_number(after, "after")
+    if upto is not None:
+        check_number(upto, "upto")
+    return after, MAX_INT if upto is None else upto
 
 
 def entry_version(core: Core, scope: Scope, place: Place, version: int) -> Entry[Any]:
@@ -63,76 +85,10 @@ def entry_row(core: Core, scope: Scope, place: Place, version: int) -> EntryRow:
     return row
 
 
-def log_of(
-    core: Core,
-    scope: Scope,
-    namespace: object,
-    agent: str | None,
-    op_id: str | None,
-    after: int,
-    upto: int | None,
-    limit: int | None,
-) -> list[Commit]:
-    """See `Store.log`."""
-    core.check_open()
-    check_number(after, "after")
-    if upto is not None:
-        check_number(upto, "upto")
-    labels = scope.labels(namespace)
-    scope.readable(labels)
-    start = encode(labels)
-    everything = not labels and not scope.rules
-    wanted = _limit(limit)
-    found: list[Commit] = []
-    for row, entries in _commits(core, after, upto):
-        if agent is not None and row.agent != agent:
-            continue
-        if op_id is not None and (row.op_id != op_id or row.scope != scope.name):
-            continue
-        inside = [entry for entry in entries if _below(entry.namespace, start)]
-        own = row.scope == scope.name and namespace is None
-        if everything or inside or own:
-            commit = commit_of(row, inside, scope)
-            if everything or own or commit.changes:
-                found.append(commit)
-        if len(found) >= wanted:
-            break
-    return found[:wanted]
-
-
-def newest_first(engine: Engine, after: int, upto: int | None) -> Iterator[CommitRow]:
-    """The commits with ``after`` < revision <= ``upto``, page by page."""
-    while True:
-        rows = engine.commits(after, upto, _PAGE, newest_first=True)
-        yield from rows
-        if len(rows) < _PAGE:
-            return
-        upto = rows[-1].revision - 1
-
-
-def _commits(
-    core: Core, after: int, upto: int | None
-) -> Iterator[tuple[CommitRow, list[EntryRow]]]:
-    while True:
-        rows = core.engine.commits(after, upto, _PAGE, newest_first=True)
-        entries: dict[int, list[EntryRow]] = {}
-        for entry in core.engine.commit_entries(rows):
-            entries.setdefault(entry.revision, []).append(entry)
-        for row in rows:
-            yield row, entries.get(row.revision, [])
-        if len(rows) < _PAGE:
-            return
-        upto = rows[-1].revision - 1
-
-
-def _below(encoded: str, start: str) -> bool:
-    end = range_end(start)
-    return encoded >= start and (end is None or encoded < end)
-
-
-def _limit(limit: int | None) -> int:
+def check_limit(limit: int | None) -> int:
+    """A limit as a number; None is none."""
     if limit is None:
         return _NO_LIMIT
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise InvalidValueError(f"limit is a number from 0 on, or None, not {limit!r}")
-    return limit
+    return min(limit, _NO_LIMIT)

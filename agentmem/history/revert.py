@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, EntryRow, KnownOperation, Place
+from agentmem.engines.base import CommitRow, EntryRow, KnownOperation, Narrowing, Place
 from agentmem.errors import (
     AccessDeniedError,
     AgentMemError,
@@ -29,9 +29,10 @@ from agentmem.errors import (
     InvalidValueError,
     RevisionError,
 )
-from agentmem.history.log import newest_first
+from agentmem.history.narrowing import Wanted
 from agentmem.history.restoring import add_vectors, check_whole, put_back
 from agentmem.history.undoing import Plan, Undo, Undone, planned
+from agentmem.marks import field_name, overfull_name
 from agentmem.model import Commit, Entry, display_key
 from agentmem.provenance import RESTORED
 from agentmem.records import commit_from, entry_of
@@ -43,6 +44,7 @@ from agentmem.values import canonical, check_number, load
 __all__ = ["Reversal", "Undo", "Undone", "revert_commit", "revert_key", "undo", "undone_by"]
 
 _ATTEMPTS: Final = 20  # of a plan that goes by keys that are as they should be, and then move
+_PAGE: Final = 200
 _NAMED: Final = 5  # keys in a message
 _REVERTS: Final = "reverts"  # in the metadata of a commit: the revision that it has undone
 
@@ -162,11 +164,14 @@ def _changes_of(core: Core, scope: Scope, revision: int) -> tuple[CommitRow, lis
 def undone_by(core: Core, revision: int) -> int | None:
     """The commit that has undone another, and was not undone itself; None if there is none."""
     undone: dict[int, int] = {}
-    for row in newest_first(core.engine, revision, None):
-        reverted = load(row.metadata).get(_REVERTS) if row.metadata else None
-        # From the newest on: who undid this one is known by now.
-        if isinstance(reverted, int) and row.revision not in undone:
-            undone[reverted] = row.revision
+    needs = [(field_name(_REVERTS), overfull_name())]
+    wanted = Wanted(core.engine, needs, Narrowing(texts=(f'"{_REVERTS}":',)), newest_first=True)
+    for rows in wanted.pages(revision, core.engine.position().revision, _PAGE):
+        for row in rows:
+            reverted = load(row.metadata).get(_REVERTS) if row.metadata else None
+            # From the newest on: who undid this one is known by now.
+            if isinstance(reverted, int) and row.revision not in undone:
+                undone[reverted] = row.revision
     return undone.get(revision)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of
 from agentmem.engines.base import VECTOR_SET_SHIFT, CommitRow, Engine, NewEntry
+from agentmem.marks import block_of, names_of, revisions_of
 from agentmem.model import display_key
 from agentmem.namespaces import decode
 from agentmem.search.vectors import checksum
@@ -66,6 +68,7 @@ def verify(engine: Engine, progress: Callable[[int, int], None] | None = None) -
             except Exception as error:  # noqa: BLE001  # whatever damage there is, it is reported
                 kind = type(error).__name__
                 report.add(f"revision {commit.revision}: a column holds what it cannot ({kind})")
+        _check_marks(engine, page, report)
         if page:
             after = page[-1][0].revision
             if progress is not None:
@@ -117,6 +120,28 @@ def _check_commit(
     state.committed_at = commit.committed_at
     state.next_entry_id = commit.first_entry_id + commit.changes
     report.commits += 1
+
+
+def _check_marks(
+    engine: Engine, page: list[tuple[CommitRow, list[NewEntry]]], report: Report
+) -> None:
+    """Whether the log is found by the names that its commits have."""
+    wanted: dict[tuple[str, int], None] = {}
+    marked_after = engine.marked_after()
+    for commit, entries in page:
+        if commit.revision > marked_after:
+            namespaces = dict.fromkeys(entry.namespace for entry in entries)
+            try:
+                names = names_of(commit.scope, commit.agent, commit.metadata, namespaces)
+            except (ValueError, AttributeError):
+                continue  # damaged, which was reported
+            wanted |= dict.fromkeys((name, block_of(commit.revision)) for name in names)
+    missing = Counter(block for _name, block in engine.unmarked(list(wanted)))
+    for block, count in sorted(missing.items()):
+        after, last = revisions_of(block)
+        report.add(
+            f"revisions {after + 1} to {last} lack {count} marks: store.log may not find them"
+        )
 
 
 def _check_search(engine: Engine, state: _State, report: Report) -> None:

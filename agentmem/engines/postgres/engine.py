@@ -13,6 +13,7 @@ from agentmem.engines.base import (
     CommitRow,
     ConflictRow,
     EntryRow,
+    Narrowing,
     NewEntry,
     Place,
     Point,
@@ -36,6 +37,7 @@ from agentmem.engines.postgres.session import PostgresSession
 from agentmem.engines.postgres.statements import Statements
 from agentmem.engines.postgres.target import Target, parse_target
 from agentmem.engines.postgres.wire import Rows, Statement
+from agentmem.engines.ranges import namespace_bounds
 from agentmem.errors import StorageError
 
 __all__ = ["PostgresEngine", "PostgresReads"]
@@ -123,8 +125,20 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
         check_floor(revision, rows[0][0] if rows else self.floor())
         return [namespace for _floor, namespace in rows]
 
-    def history(self, place: Place, below: int | None, limit: int) -> list[EntryRow]:
-        return [EntryRow._make(row) for row in self._read("history", *place, below, limit)]
+    def changed_between(
+        self, after: int, upto: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> list[Place]:
+        statement = self._statements.changed_between(after, upto, within, expired, limit)
+        return [(namespace, key) for namespace, key in self._reader.read(*statement)]
+
+    def changed_keys(
+        self, revision: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> list[Place]:
+        rows = self._reader.read(*self._statements.changed_keys(revision, within, expired, limit))
+        return [(namespace, key) for namespace, key in rows]
+
+    def history(self, place: Place, after: int, upto: int, limit: int) -> list[EntryRow]:
+        return [EntryRow._make(row) for row in self._read("history", *place, after, upto, limit)]
 
     def entry_version(self, place: Place, version: int) -> EntryRow | None:
         rows = self._read("entry_version", *place, version)
@@ -136,6 +150,36 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
         name = "commits_down" if newest_first else "commits_up"
         rows = self._read(name, after, _LAST_REVISION if upto is None else upto, limit)
         return [CommitRow._make(row) for row in rows]
+
+    def commits_in(
+        self,
+        spans: Sequence[tuple[int, int]],
+        wanted: Narrowing,
+        limit: int,
+        *,
+        newest_first: bool,
+    ) -> list[CommitRow]:
+        if not spans:
+            return []
+        name = "commits_in_down" if newest_first else "commits_in_up"
+        after, upto = zip(*spans, strict=True)
+        start, end = namespace_bounds(wanted.within or "")
+        bound = (None if wanted.within is None else start, end, wanted.or_scope, wanted.texts)
+        rows = self._read(name, after, upto, wanted.agent, *bound, limit)
+        return [CommitRow._make(row) for row in rows]
+
+    def blocks(self, name: str, start: int, limit: int, *, newest_first: bool) -> list[int]:
+        statement = "blocks_down" if newest_first else "blocks_up"
+        return [block for (block,) in self._read(statement, name, start, limit)]
+
+    def marked_after(self) -> int:
+        return int(self._first("marked_after")[0])
+
+    def unmarked(self, marks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        if not marks:
+            return []
+        names, blocks = zip(*marks, strict=True)
+        return [(name, block) for name, block in self._read("unmarked", names, blocks)]
 
     def commit_entries(self, commits: Iterable[CommitRow]) -> list[EntryRow]:
         ranges = [(each.first_entry_id, each.first_entry_id + each.changes) for each in commits]

@@ -271,6 +271,7 @@ class PostgresSession:
             batch.append((sql["move"], (last[0], last[1], last[13], last[9] + last[10] - 1)))
         for name, found, width in (
             ("append_results", rows.results, 3),
+            ("append_marks", rows.marks, 2),
             ("touch", rows.touches, 2),
             ("append_reads", rows.reads, 8),
             ("append_conflicts", [record[1:] for record in rows.conflicts], 13),

@@ -33,6 +33,20 @@ SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata
     c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, r.fingerprint, r.result
 FROM {s}.commits c LEFT JOIN {s}.operation_results r ON r.revision = c.revision
 """
+# Of a namespace: the entries of the commit are looked at, not those of the namespace.
+_WANTED: Final = """
+SELECT c.*, r.fingerprint, r.result
+FROM unnest($1::bigint[], $2::bigint[]) AS w(after, upto) CROSS JOIN LATERAL (
+    SELECT * FROM {s}.commits c WHERE c.revision > w.after AND c.revision <= w.upto
+        AND ($3::text IS NULL OR c.agent = $3)
+        AND ($4::text IS NULL OR c.scope = $6 OR (SELECT 1 FROM {s}.entries e
+            WHERE e.id >= c.first_entry_id AND e.id < c.first_entry_id + c.changes
+            AND e.namespace >= $4 AND ($5::text IS NULL OR e.namespace < $5) LIMIT 1) = 1)
+        AND NOT EXISTS (SELECT 1 FROM unnest($7::text[]) AS t(part)
+            WHERE strpos(COALESCE(c.metadata, ''), t.part) = 0)
+    ORDER BY {order} LIMIT $8) c
+LEFT JOIN {s}.operation_results r ON r.revision = c.revision ORDER BY {order} LIMIT $8
+"""
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Seen directly, the length of an array makes the planner prefer a new plan for each call, which
 # costs twice what the statement does (245 µs against 104 for one head).
@@ -100,6 +114,8 @@ _STATEMENTS: Final = {
             version = excluded.version, revision = excluded.revision""",
     "move": """UPDATE {s}.store SET revision = $1, committed_at = $2, hash = $3,
         last_entry_id = $4 WHERE id = 1""",
+    "append_marks": """INSERT INTO {s}.log_marks SELECT * FROM unnest($1::text[], $2::bigint[])
+        ON CONFLICT DO NOTHING""",
     "append_results": """INSERT INTO {s}.operation_results
         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[])""",
     "touch": """UPDATE {s}.entries x SET expires_at = w.expires_at
@@ -167,12 +183,22 @@ _STATEMENTS: Final = {
     "history": "SELECT "
     + _ENTRY
     + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
-        WHERE x.namespace = $1 AND x.key = $2 AND ($3::bigint IS NULL OR x.version < $3)
-        ORDER BY x.revision DESC LIMIT $4""",
+        WHERE x.namespace = $1 AND x.key = $2 AND x.revision > $3 AND x.revision <= $4
+        ORDER BY x.revision DESC LIMIT $5""",
     "commits_up": _COMMIT
     + "WHERE c.revision > $1 AND c.revision <= $2 ORDER BY c.revision LIMIT $3",
     "commits_down": _COMMIT
     + "WHERE c.revision > $1 AND c.revision <= $2 ORDER BY c.revision DESC LIMIT $3",
+    "commits_in_up": _WANTED.replace("{order}", "c.revision"),
+    "commits_in_down": _WANTED.replace("{order}", "c.revision DESC"),
+    "blocks_up": """SELECT block FROM {s}.log_marks WHERE name = $1 AND block >= $2
+        ORDER BY block LIMIT $3""",
+    "blocks_down": """SELECT block FROM {s}.log_marks WHERE name = $1 AND block <= $2
+        ORDER BY block DESC LIMIT $3""",
+    "marked_after": "SELECT marked_after FROM {s}.store WHERE id = 1",
+    "unmarked": """SELECT w.name, w.block FROM unnest($1::text[], $2::bigint[]) AS w(name, block)
+        WHERE NOT EXISTS (SELECT 1 FROM {s}.log_marks m WHERE m.name = w.name COLLATE "C"
+            AND m.block = w.block LIMIT 1)""",
     "commit_of_operation": _COMMIT + "WHERE c.scope = $1 AND c.op_id = $2",
     "commit_of_attempt": _COMMIT + "WHERE c.revision = $1 AND c.attempt = $2",
     "commit_entries": "SELECT "
@@ -274,6 +300,21 @@ class Statements:
         shape, bounds = _namespace_bounds(within)
         return self._of_range("changed", shape), [revision, *bounds, *expired]
 
+    def changed_between(
+        self, after: int, upto: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> tuple[Statement, list[Any]]:
+        """See `Engine.changed_between`."""
+        shape, bounds = _bounds(within)
+        statement = self._of_range("changed_between", shape)
+        return statement, [after, *bounds, upto, *expired, limit]
+
+    def changed_keys(
+        self, revision: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> tuple[Statement, list[Any]]:
+        """See `Engine.changed_keys`."""
+        shape, bounds = _bounds(within)
+        return self._of_range("changed_keys", shape), [revision, *bounds, *expired, limit]
+
     def _range(self, kind: str, shape: tuple[str, ...]) -> Statement:
         """The text for the bounds that are given: the planner can use no others."""
         number = 2
@@ -287,8 +328,8 @@ class Statements:
         where = " AND ".join(conditions)
         sql = _RANGES[kind].replace("{newest}", _NEWEST).replace("{columns}", _COLUMNS)
         sql = sql.replace("{where}", where).replace("{bare}", where.replace("w.", ""))
-        for name, value in (("{next}", number), ("{last}", number + 1)):
-            sql = sql.replace(name, f"${value}")
+        for index, name in enumerate(("{next}", "{last}", "{third}", "{fourth}")):
+            sql = sql.replace(name, f"${number + index}")
         # A namespace has an end as $3, or none.
         sql = sql.replace("{upto}", "AND namespace < $3" if "end" in shape else "")
         return self._made_of(sql)
@@ -320,6 +361,17 @@ _RANGES: Final = {
             WHERE expires_at > {next} AND expires_at <= {last})
         SELECT namespace, key FROM changed WHERE {bare}
         UNION SELECT namespace, key FROM expired WHERE {bare}""",
+    "changed_between": """WITH changed AS MATERIALIZED (SELECT namespace, key FROM {s}.entries
+            WHERE id > $1 AND id <= {next}),
+        expired AS MATERIALIZED (SELECT namespace, key FROM {s}.entries
+            WHERE expires_at > {last} AND expires_at <= {third})
+        SELECT namespace, key FROM changed w WHERE {where}
+        UNION SELECT namespace, key FROM expired w WHERE {where}
+        ORDER BY namespace, key LIMIT {fourth}""",
+    "changed_keys": """SELECT w.namespace, w.key FROM {s}.heads w WHERE {where}
+        AND (w.revision > $1 OR EXISTS (SELECT 1 FROM {s}.entries e WHERE e.id = w.entry_id
+            AND e.expires_at > {next} AND e.expires_at <= {last} OFFSET 0))
+        ORDER BY w.namespace, w.key LIMIT {third}""",
 }
 _CONDITIONS: Final = {
     "start": "w.namespace >= ?",

@@ -18,6 +18,7 @@ from agentmem.engines.base import (
     EntryRow,
     GenerationRow,
     Look,
+    Narrowing,
     NewEntry,
     NewVector,
     Place,
@@ -171,8 +172,18 @@ class SqliteEngine(LineageReads):
     def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:
         return self._read(lambda c: reads.namespaces(c, within, revision, instant))
 
-    def history(self, place: Place, below: int | None, limit: int) -> list[EntryRow]:
-        return self._read(lambda c: reads.history(c, place, below, limit))
+    def changed_between(
+        self, after: int, upto: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> list[Place]:
+        return self._read(lambda c: reads.changed_between(c, after, upto, within, expired, limit))
+
+    def changed_keys(
+        self, revision: int, within: Range, expired: tuple[int, int], limit: int
+    ) -> list[Place]:
+        return self._read(lambda c: reads.changed_keys(c, revision, within, expired, limit))
+
+    def history(self, place: Place, after: int, upto: int, limit: int) -> list[EntryRow]:
+        return self._read(lambda c: reads.history(c, place, after, upto, limit))
 
     def entry_version(self, place: Place, version: int) -> EntryRow | None:
         return self._read(lambda c: reads.entry_version(c, place, version))
@@ -181,6 +192,27 @@ class SqliteEngine(LineageReads):
         self, after: int, upto: int | None, limit: int, *, newest_first: bool
     ) -> list[CommitRow]:
         return self._read(lambda c: reads.commits(c, after, upto, limit, newest_first=newest_first))
+
+    def commits_in(
+        self,
+        spans: Sequence[tuple[int, int]],
+        wanted: Narrowing,
+        limit: int,
+        *,
+        newest_first: bool,
+    ) -> list[CommitRow]:
+        return self._read(
+            lambda c: reads.commits_in(c, spans, wanted, limit, newest_first=newest_first)
+        )
+
+    def blocks(self, name: str, start: int, limit: int, *, newest_first: bool) -> list[int]:
+        return self._read(lambda c: reads.blocks(c, name, start, limit, newest_first=newest_first))
+
+    def marked_after(self) -> int:
+        return self._read(lambda c: int(c.execute(reads.MARKED_AFTER).fetchone()[0]))
+
+    def unmarked(self, marks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        return self._read(lambda c: reads.unmarked(c, marks))
 
     def commit_entries(self, commits: Iterable[CommitRow]) -> list[EntryRow]:
         return self._read(lambda c: reads.commit_entries(c, commits))

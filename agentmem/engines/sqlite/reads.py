@@ -11,6 +11,7 @@ from agentmem.engines.base import (
     CommitRow,
     ConflictRow,
     EntryRow,
+    Narrowing,
     NewEntry,
     Place,
     Point,
@@ -160,14 +161,36 @@ HISTORY: Final = (
 SELECT """
     + ENTRY
     + """ FROM entries e JOIN commits c ON c.revision = e.revision
-WHERE e.namespace = :namespace AND e.key = :key AND (:below IS NULL OR e.version < :below)
-ORDER BY e.revision DESC LIMIT :limit
+WHERE e.namespace = ? AND e.key = ? AND e.revision > ? AND e.revision <= ?
+ORDER BY e.revision DESC LIMIT ?
 """
 )
 COMMITS_UP: Final = COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision LIMIT ?"
 COMMITS_DOWN: Final = (
     COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision DESC LIMIT ?"
 )
+# "+" keeps SQLite at the entries of the commit, and away from those of the namespace.
+_WANTED: Final = """
+WHERE c.revision > :after AND c.revision <= :upto AND (:agent IS NULL OR c.agent = :agent)
+  AND (:start IS NULL OR c.scope = :scope OR EXISTS (SELECT 1 FROM entries e
+    WHERE e.id >= c.first_entry_id AND e.id < c.first_entry_id + c.changes
+    AND +e.namespace >= :start AND +e.namespace < :end))
+  AND NOT EXISTS (SELECT 1 FROM json_each(:texts) t
+    WHERE instr(COALESCE(c.metadata, ''), t.value) = 0)
+"""
+COMMITS_IN_UP: Final = COMMITS + _WANTED + "ORDER BY c.revision LIMIT :limit"
+COMMITS_IN_DOWN: Final = COMMITS + _WANTED + "ORDER BY c.revision DESC LIMIT :limit"
+BLOCKS_UP: Final = (
+    "SELECT block FROM log_marks WHERE name = ? AND block >= ? ORDER BY block LIMIT ?"
+)
+BLOCKS_DOWN: Final = (
+    "SELECT block FROM log_marks WHERE name = ? AND block <= ? ORDER BY block DESC LIMIT ?"
+)
+MARKED_AFTER: Final = "SELECT marked_after FROM store"
+UNMARKED: Final = """
+SELECT j.value ->> 0, j.value ->> 1 FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM log_marks m
+    WHERE m.name = j.value ->> 0 AND m.block = j.value ->> 1)
+"""
 COMMIT_OF_OPERATION: Final = COMMITS + "WHERE c.scope = ? AND c.op_id = ?"
 COMMIT_OF_ATTEMPT: Final = COMMITS + "WHERE c.revision = ? AND c.attempt = ?"
 COMMIT_ENTRIES: Final = (
@@ -213,6 +236,25 @@ UNION
 SELECT namespace, key FROM entries
 WHERE expires_at > :expired_after AND expires_at <= :expired_upto
   AND namespace >= :start AND namespace < :end
+"""
+
+# "+": by the ids alone, of which there are few.
+CHANGED_BETWEEN: Final = """
+SELECT namespace, key FROM entries WHERE id > :after AND id <= :upto
+  AND +namespace >= :start AND +namespace < :end
+  AND (+namespace, +key) > (:after_namespace, :after_key)
+UNION
+SELECT namespace, key FROM entries WHERE expires_at > :expired_after AND expires_at <= :expired_upto
+  AND +namespace >= :start AND +namespace < :end
+  AND (+namespace, +key) > (:after_namespace, :after_key)
+ORDER BY 1, 2 LIMIT :limit
+"""
+CHANGED_KEYS: Final = """
+SELECT h.namespace, h.key FROM heads h WHERE h.namespace >= :start AND h.namespace < :end
+  AND (h.namespace, h.key) > (:after_namespace, :after_key)
+  AND (h.revision > :revision OR EXISTS (SELECT 1 FROM entries e WHERE e.id = h.entry_id
+    AND +e.expires_at > :expired_after AND +e.expires_at <= :expired_upto))
+ORDER BY h.namespace, h.key LIMIT :limit
 """
 
 _LAST_REVISION: Final = 2**63 - 1
@@ -335,6 +377,41 @@ def changed_since(
     return connection.execute(CHANGED_SINCE, bound).fetchall()
 
 
+def changed_between(
+    connection: Executes,
+    after: int,
+    upto: int,
+    within: Range,
+    expired: tuple[int, int],
+    limit: int,
+) -> list[Place]:
+    """See `Engine.changed_between`."""
+    bound = _bounds(within, expired) | {"after": after, "upto": upto, "limit": limit}
+    return connection.execute(CHANGED_BETWEEN, bound).fetchall()
+
+
+def changed_keys(
+    connection: Executes, revision: int, within: Range, expired: tuple[int, int], limit: int
+) -> list[Place]:
+    """See `Engine.changed_keys`."""
+    bound = _bounds(within, expired) | {"revision": revision, "limit": limit}
+    bound["start"] = max(bound["start"], bound["after_namespace"])
+    return connection.execute(CHANGED_KEYS, bound).fetchall()
+
+
+def _bounds(within: Range, expired: tuple[int, int]) -> dict[str, Any]:
+    start, end = namespace_bounds(within.namespace)
+    after = within.after or ("", "")
+    return {
+        "start": start,
+        "end": _or_no_end(end),
+        "after_namespace": after[0],
+        "after_key": after[1],
+        "expired_after": expired[0],
+        "expired_upto": expired[1],
+    }
+
+
 def revision_at(connection: Executes, instant: int) -> int:
     """See `Engine.revision_at`: commit times never fall, so halving finds it."""
     low, high = 0, int(connection.execute(LAST_REVISION).fetchone()[0])
@@ -348,9 +425,11 @@ def revision_at(connection: Executes, instant: int) -> int:
     return low
 
 
-def history(connection: Executes, place: Place, below: int | None, limit: int) -> list[EntryRow]:
+def history(
+    connection: Executes, place: Place, after: int, upto: int, limit: int
+) -> list[EntryRow]:
     """See `Engine.history`."""
-    bound = {"namespace": place[0], "key": place[1], "below": below, "limit": limit}
+    bound = (*place, after, upto, limit)
     return [EntryRow._make(row) for row in connection.execute(HISTORY, bound).fetchall()]
 
 
@@ -361,6 +440,47 @@ def commits(
     statement = COMMITS_DOWN if newest_first else COMMITS_UP
     bound = (after, _LAST_REVISION if upto is None else upto, limit)
     return [CommitRow._make(row) for row in connection.execute(statement, bound).fetchall()]
+
+
+def commits_in(
+    connection: Executes,
+    spans: Sequence[tuple[int, int]],
+    wanted: Narrowing,
+    limit: int,
+    *,
+    newest_first: bool,
+) -> list[CommitRow]:
+    """See `Engine.commits_in`. The log is only added to: several statements are as one."""
+    statement = COMMITS_IN_DOWN if newest_first else COMMITS_IN_UP
+    start, end = namespace_bounds(wanted.within or "")
+    bound = {
+        "agent": wanted.agent,
+        "start": None if wanted.within is None else start,
+        "end": _or_no_end(end),
+        "scope": wanted.or_scope,
+        "texts": json.dumps(wanted.texts),
+    }
+    found: list[CommitRow] = []
+    for after, upto in spans:
+        if len(found) == limit:
+            break
+        span = {"after": after, "upto": upto, "limit": limit - len(found)}
+        rows = connection.execute(statement, bound | span).fetchall()
+        found += map(CommitRow._make, rows)
+    return found
+
+
+def blocks(
+    connection: Executes, name: str, start: int, limit: int, *, newest_first: bool
+) -> list[int]:
+    """See `Engine.blocks`."""
+    statement = BLOCKS_DOWN if newest_first else BLOCKS_UP
+    return [row[0] for row in connection.execute(statement, (name, start, limit)).fetchall()]
+
+
+def unmarked(connection: Executes, marks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """See `Engine.unmarked`."""
+    return connection.execute(UNMARKED, (json.dumps(marks),)).fetchall()
 
 
 def commit_entries(connection: Executes, rows: Iterable[CommitRow]) -> list[EntryRow]:

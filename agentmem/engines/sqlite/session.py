@@ -75,6 +75,7 @@ INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version,
     ours, agent, op_id, revision, detected_at, note)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_INSERT_MARK: Final = "INSERT OR IGNORE INTO log_marks (name, block) VALUES (?, ?)"
 _ATTEMPT: Final = "SELECT 1 FROM commits WHERE revision = ? AND attempt = ?"
 _CHANGES: Final = {
     "set_strategy": """
@@ -299,6 +300,8 @@ class SqliteSession:
                 cursor.executemany(_INSERT_READ, map(_bound, rows.reads))
             if rows.conflicts:
                 cursor.executemany(_INSERT_CONFLICT, rows.conflicts)
+            if rows.marks:
+                cursor.executemany(_INSERT_MARK, rows.marks)
             if rows.gone or rows.texts:
                 text.change(cursor, rows.gone, rows.texts)
             if rows.vectors or rows.pending or rows.settled or rows.sets or rows.spaces:
