@@ -56,6 +56,7 @@ from agentmem.history.blame import Blame
 from agentmem.history.cleaning import Contamination
 from agentmem.history.diff import Difference
 from agentmem.history.lineage import Edge, Lineage, Node
+from agentmem.history.purge import PurgeReport
 from agentmem.history.revert import Reversal
 from agentmem.history.undoing import Undone
 from agentmem.history.verify import Report
@@ -69,6 +70,7 @@ from agentmem.model import (
     ConflictRecord,
     Entry,
     Hit,
+    Purge,
     Stale,
     Tag,
 )
@@ -124,6 +126,8 @@ __all__ = [
     "Node",
     "OperationMismatchError",
     "OutcomeUnknownError",
+    "Purge",
+    "PurgeReport",
     "Report",
     "Reversal",
     "RevisionError",

@@ -63,7 +63,7 @@ def digest_of(entry: NewEntry) -> bytes:
         entry.ttl_us,
         entry.created_at,
     )
-    return entry_digest(entry.salt, identity, entry.value, entry.text)
+    return entry_digest(entry.salt or b"", identity, entry.value, entry.text)
 
 
 def commit_hash(previous: bytes, fields: tuple[Any, ...], digests: bytes) -> bytes:

@@ -12,6 +12,7 @@ from agentmem.contention import Lane
 from agentmem.coordination.steps import HAS_MARK, Step
 from agentmem.engines import Replica
 from agentmem.engines.base import (
+    ERASED,
     Change,
     CommitRow,
     ConflictRow,
@@ -203,6 +204,8 @@ class Core:
         known = receipt.known
         if known is None or request.fingerprint is None or on_mismatch == "replay":
             return
+        if known.fingerprint == ERASED:
+            return  # nobody can tell any more
         if known.fingerprint != request.fingerprint:
             raise OperationMismatchError(
                 f"op_id {request.op_id!r} was used for another request at revision "

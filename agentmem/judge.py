@@ -457,8 +457,7 @@ class Judge:
         writes = [
             (place, final)
             for place, final in (sorted(finals.items()) if len(finals) > 1 else finals.items())
-            # Deleting what is absent writes nothing.
-            if final.value is not None or visible_version(self._heads.get(place), self.now)
+            if final.value is not None or self._deletes(request, place)
         ]
         conflicts = (*request.earlier, *records)
         if not writes and request.op_id is None and not request.late:
@@ -483,6 +482,16 @@ class Judge:
             known = KnownOperation(revision, request.fingerprint)
             self._operations[request.scope.name, request.op_id] = known
         request.receipt = Receipt(revision, self.now, written, touched, blind_over)
+
+    def _deletes(self, request: Request, place: Place) -> bool:
+        """Whether a delete writes a tombstone: deleting what is absent writes nothing."""
+        head = self._heads.get(place)
+        present = bool(visible_version(head, self.now))
+        buries = request.writes[place].buries
+        if not buries:
+            return present
+        holds = head is not None and head.value is not None
+        return holds and (buries == "any" or not present)
 
     def _touched_and_gone(self, request: Request) -> list[StaleItem]:
         gone = []

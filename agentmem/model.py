@@ -17,6 +17,7 @@ __all__ = [
     "ConflictRecord",
     "Entry",
     "Hit",
+    "Purge",
     "Stale",
     "Tag",
 ]
@@ -121,6 +122,8 @@ class Entry(_Filled, _Html, Generic[V]):
         committed_at: when this version was committed; None if pending.
         expires_at: from when on it is absent; None: never.
         deleted: True for a tombstone, which only `history` shows.
+        purged: when and by whom its value was erased; None if it was not. Only `history` and
+            `audit.version` show such entries, and only there this is looked up.
         pending: True for an own write of a transaction that has not been committed.
     """
 
@@ -137,6 +140,7 @@ class Entry(_Filled, _Html, Generic[V]):
     expires_at: datetime | None = None
     deleted: bool = False
     pending: bool = False
+    purged: Purge | None = None
 
     def __repr__(self) -> str:
         name = display_key(self.namespace, self.key)
@@ -145,6 +149,7 @@ class Entry(_Filled, _Html, Generic[V]):
             if self.pending
             else f"version={self.version}, revision={self.revision}"
             + (", deleted" if self.deleted else "")
+            + (", purged" if self.purged else "")
         )
         return f"Entry({name!r}, {short(self.value)}, {state})"
 
@@ -361,6 +366,25 @@ class ConflictRecord(_Html):
 
 
 @dataclass(frozen=True, slots=True)
+class Purge(_Html):
+    """When and by whom values were erased, see `Admin.purge`.
+
+    Attributes:
+        revision: what was written up to this one was erased.
+        purged_at: when.
+        agent: who, or None.
+        note: why, or None.
+        finished: whether no byte is left; else it has to be run again.
+    """
+
+    revision: int
+    purged_at: datetime
+    agent: str | None = None
+    note: str | None = None
+    finished: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Tag(_Html):
     """A name for a revision."""
 
@@ -377,6 +401,6 @@ def short(value: object, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-for _record in (Entry, Hit, Change, Commit, Conflict, ConflictRecord, Stale, Tag):
+for _record in (Entry, Hit, Change, Commit, Conflict, ConflictRecord, Purge, Stale, Tag):
     _record.__module__ = "agentmem"
 del _record

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from agentmem.engines.base import OPERATIONS, CommitRow, ConflictRow, EntryRow
+from agentmem.engines.base import OPERATIONS, CommitRow, ConflictRow, EntryRow, PurgeRow
 from agentmem.limits import Limits
 from agentmem.model import (
     DELETE,
@@ -15,6 +15,7 @@ from agentmem.model import (
     Conflict,
     ConflictRecord,
     Entry,
+    Purge,
     filled,
     to_datetime,
 )
@@ -31,13 +32,21 @@ __all__ = [
     "conflict_record_of",
     "conflict_row_of",
     "entry_of",
+    "purge_of",
     "text_of",
 ]
 
 
-def entry_of(row: EntryRow, scope: Scope) -> Entry[Any]:
+def entry_of(row: EntryRow, scope: Scope, purge: Purge | None = None) -> Entry[Any]:
     """An entry with a fresh value; its fields are made when they are first asked for."""
+    if purge is not None:
+        return filled(_FIELDS | {"purged": lambda _source: purge}, (row, scope))
     return filled(_FIELDS, (row, scope))
+
+
+def purge_of(row: PurgeRow) -> Purge:
+    """When and by whom values were erased."""
+    return Purge(row.revision, to_datetime(row.purged_at), row.agent, row.note, bool(row.finished))
 
 
 def _moment(microseconds: int | None) -> datetime | None:
@@ -65,6 +74,7 @@ _FIELDS: Final[dict[str, Callable[[tuple[EntryRow, Scope]], Any]]] = {
     "expires_at": lambda source: _moment(source[0].expires_at),
     "deleted": lambda source: source[0].deleted,
     "pending": lambda _source: False,
+    "purged": lambda _source: None,
 }
 
 

@@ -94,6 +94,8 @@ class Write:
         deferred: it is embedded after the commit, not before.
         expires_at: an instant, in place of one that follows from `ttl_us`.
         otherwise: merges it where no hook or strategy is registered.
+        buries: of a delete: a tombstone comes even where nobody sees the entry any more:
+            ``expired``: only then; ``any``: over whatever still has a value; empty: as any delete.
     """
 
     operation: int
@@ -113,6 +115,7 @@ class Write:
     deferred: bool = False
     expires_at: int | None = None
     otherwise: Match | None = None
+    buries: str = ""
 
 
 @dataclass(slots=True)

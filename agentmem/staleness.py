@@ -129,7 +129,7 @@ def stale_write(request: Request, place: Place, write: Write, world: World) -> S
 
 def base_version(write: Write, head: EntryRow | None, now: int) -> int | None:
     """What the log says of the base of a put or delete that is not stale; None if blind."""
-    if write.base == BLIND:
+    if write.base == BLIND and not write.buries:
         return None
     # Not stale: the base is what is visible now.
     return visible_version(head, now)

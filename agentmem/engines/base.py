@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from agentmem.errors import CompactedError
 
 __all__ = [
+    "ERASED",
     "Answer",
     "Change",
     "CommitRow",
@@ -40,6 +41,7 @@ __all__ = [
     "Place",
     "Point",
     "Position",
+    "PurgeRow",
     "Range",
     "ReadRow",
     "Spaces",
@@ -73,6 +75,7 @@ class EntryRow(NamedTuple):
     """One row of ``entries``, with who and when from its commit.
 
     ``text`` is None if it follows from the value, and empty if the entry is hidden from search.
+    ``value`` is None for a tombstone, and for an entry that was purged.
     """
 
     id: int
@@ -96,9 +99,14 @@ class EntryRow(NamedTuple):
         """Whether this is a tombstone."""
         return self.operation == 2
 
+    @property
+    def purged(self) -> bool:
+        """Whether its value was erased."""
+        return self.value is None and self.operation != 2
+
     def visible_at(self, instant: int) -> bool:
         """Whether a view at that instant sees the key as present."""
-        return self.operation != 2 and (self.expires_at is None or self.expires_at > instant)
+        return self.value is not None and (self.expires_at is None or self.expires_at > instant)
 
 
 class Position(NamedTuple):
@@ -143,8 +151,12 @@ class CommitRow(NamedTuple):
     result: str | None
 
 
+ERASED: Final = b""
+"""The fingerprint of a request whose fingerprint was erased."""
+
+
 class KnownOperation(NamedTuple):
-    """An op_id that was used before."""
+    """An op_id that was used before; its fingerprint may be `ERASED`."""
 
     revision: int
     fingerprint: bytes | None
@@ -347,6 +359,19 @@ class Narrowing(NamedTuple):
     texts: tuple[str, ...] = ()
 
 
+class PurgeRow(NamedTuple):
+    """One row of ``purges``; ``key`` is None if it was of a namespace and all below it."""
+
+    id: int
+    namespace: str
+    key: str | None
+    revision: int
+    purged_at: int
+    agent: str | None
+    note: str | None
+    finished: int
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """A part of the key space in order of (namespace, key).
@@ -380,7 +405,7 @@ class NewEntry(NamedTuple):
     ttl_us: int | None
     expires_at: int | None
     created_at: int
-    salt: bytes
+    salt: bytes | None  # None: purged
     digest: bytes
 
 
@@ -392,10 +417,13 @@ class Change:
         name: one of ``set_strategy``, ``unset_strategy``, ``set_tag``, ``unset_tag``,
             ``resolve_conflict``, ``fence``, ``move_space`` (a namespace gets another set of
             vectors; ``count_spaces`` goes with it), ``drop_vectors`` (some of a set that nobody
-            has any more), ``publish`` and ``unpublish`` (an index); in a copy also
-            ``raise_floor`` and ``copy_conflict`` (writes a record under its own id, or how it
-            ended into the one that is there). Those of `agentmem.coordination` are described
-            where they are made.
+            has any more), ``publish`` and ``unpublish`` (an index); for a purge
+            ``begin_purge``, ``widen_purge``, ``finish_purge``, and what erases, page by page:
+            ``erase_entries``, ``erase_vectors``, ``erase_pending`` (all by ids of entries),
+            ``erase_results`` (by revisions), ``erase_conflicts`` (by ids), ``erase_scan`` (one
+            row of ``reads``); in a copy also ``copy_conflict`` (writes a record under its own
+            id, or how it ended into the one that is there). Those of `agentmem.coordination` are
+            described where they are made.
         values: what the change of that name needs, by name.
         count: the rows that it touched, set by the session.
     """
@@ -911,6 +939,42 @@ class Engine(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Rows and sizes, for `stats`: commits, entries, keys, conflicts, bytes."""
+
+    # Retention.
+
+    def purges(self) -> list[PurgeRow]:
+        """All purges, oldest first."""
+
+    def erasable(
+        self, namespace: str, key: str | None, upto: int, after: int, limit: int
+    ) -> list[tuple[int, int, str | None]]:
+        """(id, revision, value) of the entries that hold something a purge erases, by id.
+
+        Args:
+            namespace: encoded.
+            key: only this one; None: all of the namespace and below it.
+            upto: only entries of this revision or before.
+            after: only larger ids.
+            limit: at most so many.
+        """
+
+    def results(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """(revision, result) of operations above the revision that have one, by revision."""
+
+    def scrub(self, timeout_ms: int, told: Callable[[int, int], None]) -> bool:
+        """Rewrites what the database keeps of rows that are gone: its log, free pages, indexes.
+
+        Writers wait meanwhile. It can be run again, whatever has ended it.
+
+        Args:
+            timeout_ms: the longest to wait for others.
+            told: called with (steps done, steps).
+
+        Returns: whether an index of `build_nearest` was dropped, which can be made again.
+
+        Raises:
+            StoreBusyError: somebody reads an older state, which is therefore still there.
+        """
 
     def close(self) -> None:
         """Releases everything. May be called again."""

@@ -1,4 +1,4 @@
-"""``store.admin``: statistics, verification, indexes, backups, exports."""
+"""``store.admin``: statistics, verification, indexes, backups, exports, retention."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from agentmem.core import Core
+from agentmem.errors import InvalidValueError
 from agentmem.exchange.backup import Backup, back_up
 from agentmem.exchange.exporting import Exported, export_to
 from agentmem.exchange.loading import Loaded, load_from
 from agentmem.history.copy import Progress
+from agentmem.history.doomed import Doomed
+from agentmem.history.purge import PurgeReport, purge
 from agentmem.history.verify import Report, verify
 from agentmem.model import to_datetime
+from agentmem.namespaces import encode
 from agentmem.scope import Scope
 from agentmem.search.embedders import resolve
 from agentmem.search.embedding import embed_pending, reindex
 from agentmem.snapshot import resolve_at
+from agentmem.values import check_label_text
 
 __all__ = ["Admin"]
 
@@ -203,6 +208,58 @@ class Admin:
             note=note,
             progress=progress,
         )
+
+    # Retention.
+
+    def purge(
+        self,
+        key: str | None = None,
+        *,
+        namespace: object = None,
+        agent: str | None = None,
+        note: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> PurgeReport:
+        """Erases a key with its whole history, or all keys of a namespace and below it.
+
+        Erased are values, texts, vectors, stored results and fingerprints of the operations that
+        wrote or read them, what searches and scans there asked for, copies in conflicts on
+        record; and what the files keep of rows that are gone. What stays is that there were
+        versions: who wrote them, when, under which key, with which note and metadata, and a
+        digest that tells nothing of the value. So the log still verifies, versions go on where
+        they were, and `history` shows for each erased version when and by whom it was purged.
+        Every view sees the key as absent, snapshots of before included.
+
+        A key that is written again meanwhile or afterwards is kept from that write on. Others
+        read and write all the while, except during the last step, which rewrites the file (or
+        the tables, on a server) while writers wait. After an interruption, run it again.
+
+        Args:
+            key: without it, the whole namespace goes; of the whole store: ``namespace=()``.
+            namespace: of the key, None is the root; or that which goes.
+            agent, note: who and why, for the record and the log.
+            progress: called with what is being done, how far it is, and of how much (0 if that
+                is not known).
+
+        Raises:
+            KeyMissingError: the key was never written.
+            StoreBusyError: somebody reads an older state, or has an index open, and so keeps
+                bytes of what was erased; the message says who. Run it again afterwards.
+        """
+        self._core.check_open()
+        if key is None and namespace is None:
+            raise InvalidValueError(
+                "name a key or a namespace to purge; the whole store is namespace=()"
+            )
+        if key is not None:
+            doomed = Doomed(*self._scope.place(namespace, key))
+        else:
+            doomed = Doomed(encode(self._scope.labels(namespace)), None)
+        limits = self._core.limits
+        who = check_label_text(agent, "agent", limits)
+        who = self._scope.agent if who is None else who
+        why = check_label_text(note, "note", limits)
+        return purge(self._core, self._scope, doomed, who, why, progress)
 
     def verify(self, *, progress: Callable[[int, int], None] | None = None) -> Report:
         """Reads the whole log and proves that it is whole and that what is derived agrees.

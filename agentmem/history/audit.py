@@ -15,6 +15,7 @@ from agentmem.history.cleaning import Contamination, revert_derived
 from agentmem.history.diff import Difference, differences
 from agentmem.history.lineage import Direction, Lineage, lineage_of
 from agentmem.history.log import entry_row, entry_version
+from agentmem.history.restoring import check_whole
 from agentmem.history.revert import Reversal, revert_commit, revert_key
 from agentmem.model import MISSING, ConflictRecord, Entry, Tag, to_datetime
 from agentmem.records import conflict_record_of, entry_of
@@ -22,7 +23,7 @@ from agentmem.request import Request, Write
 from agentmem.scope import Scope, missing
 from agentmem.single import CommitOptions
 from agentmem.snapshot import resolve_at
-from agentmem.values import check_label_text, check_number, dump
+from agentmem.values import check_label_text, check_number, dump, load
 from agentmem.writes import deletion, ttl_microseconds
 
 __all__ = ["Audit"]
@@ -49,6 +50,7 @@ class Audit:
 
         Raises:
             KeyMissingError: there is no such version.
+            InvalidValueError: one of them was purged.
         """
         place = self._scope.place(namespace, key)
         self._scope.check(place, "read")
@@ -57,8 +59,9 @@ class Audit:
             if version == 0:
                 sides.append(MISSING)
                 continue
-            entry = entry_version(self._core, self._scope, place, version)
-            sides.append(MISSING if entry.deleted else entry.value)
+            row = entry_row(self._core, self._scope, place, version)
+            check_whole(row, self._scope)
+            sides.append(MISSING if row.deleted else load(row.value or "null"))
         return differences(*sides)
 
     def diff_revisions(

@@ -7,10 +7,11 @@ from itertools import islice
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import Engine, EntryRow, Place
+from agentmem.engines.base import Engine, EntryRow, Place, PurgeRow
 from agentmem.errors import InvalidValueError, KeyMissingError
-from agentmem.model import Entry, display_key
-from agentmem.records import entry_of
+from agentmem.history.doomed import Doomed
+from agentmem.model import Entry, Purge, display_key
+from agentmem.records import entry_of, purge_of
 from agentmem.scope import Scope
 from agentmem.values import MAX_INT, check_number
 
@@ -34,7 +35,7 @@ def history_of(
     core.check_open()
     bounds, wanted = check_revisions(after, upto), check_limit(limit)
     rows = history_rows(core.engine, place, *bounds, min(_PAGE, max(wanted, 1)))
-    return [entry_of(row, scope) for row in islice(rows, wanted)]
+    return _shown(core, scope, list(islice(rows, wanted)))
 
 
 def history_rows(
@@ -63,7 +64,26 @@ def entry_version(core: Core, scope: Scope, place: Place, version: int) -> Entry
     Raises:
         KeyMissingError: the key has no such version (any more).
     """
-    return entry_of(entry_row(core, scope, place, version), scope)
+    return _shown(core, scope, [entry_row(core, scope, place, version)])[0]
+
+
+def _shown(core: Core, scope: Scope, rows: list[EntryRow]) -> list[Entry[Any]]:
+    """Entries of the log; those that were purged say when and by whom."""
+    if not any(row.purged for row in rows):
+        return [entry_of(row, scope) for row in rows]
+    purges = core.engine.purges()
+    return [entry_of(row, scope, _purge_of(row, purges)) for row in rows]
+
+
+def _purge_of(row: EntryRow, purges: list[PurgeRow]) -> Purge | None:
+    """The first purge that an entry fell to; None if it was not purged."""
+    if not row.purged:
+        return None
+    place = (row.namespace, row.key)
+    for purge in purges:
+        if Doomed(purge.namespace, purge.key).holds(place) and row.revision <= purge.revision:
+            return purge_of(purge)
+    return None
 
 
 def entry_row(core: Core, scope: Scope, place: Place, version: int) -> EntryRow:

@@ -48,11 +48,9 @@ def is_as(row: EntryRow | None, other: EntryRow | None) -> bool:
 
 def check_whole(row: EntryRow, scope: Scope) -> None:
     """Raises `InvalidValueError` if the value of an entry was erased."""
-    if row.value is None and not row.deleted:
+    if row.purged:
         name = "/".join((*scope.relative(row.namespace), row.key))
-        raise InvalidValueError(
-            f"version {row.version} of {name!r} was purged: there is nothing to put back"
-        )
+        raise InvalidValueError(f"version {row.version} of {name!r} was purged: its value is gone")
 
 
 def add_vectors(core: Core, found: Mapping[Place, Write], rows: Mapping[Place, EntryRow]) -> None:

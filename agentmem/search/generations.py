@@ -188,6 +188,11 @@ class Generations:
                 freed += _sweep_view(path)
         return freed
 
+    def users(self) -> list[int]:
+        """The ids of the processes that have a view open, after `sweep` has removed the others."""
+        names = [name for name in os.listdir(self.folder) if name.endswith(_LOCK)]
+        return sorted({int(name.split("-")[1]) for name in names if name.startswith(_VIEW)})
+
     def _verify(self, published: Published) -> None:
         path = os.path.join(self.folder, published.name)
         try:

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.engines.base import Change, Engine, GenerationRow, NewCommit, Range, VectorSet
-from agentmem.errors import AgentMemError, MissingExtraError
+from agentmem.errors import AgentMemError, MissingExtraError, StoreBusyError
 from agentmem.limits import Limits
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Indexes:
             return None
         row = self._engine.generation(vector_set.id)
         if row is None:
+            self._forget(vector_set.id)  # what was withdrawn is to be deleted
             self._build_aside()
             return None
         opened = self._open(vector_set, row)
@@ -135,6 +136,45 @@ class Indexes:
             # Searches that still use the one before keep it open as long as they need it.
             self._opened[vector_set.id] = opened
         return opened
+
+    def _forget(self, set_id: int) -> None:
+        """Lets go of an index that is open, once the last search in it ends."""
+        with self._lock:
+            self._opened.pop(set_id, None)
+
+    def erase(self, limits: Limits) -> bool:
+        """Withdraws the published indexes of all sets, and deletes them with all copies.
+
+        Returns: whether there were any.
+
+        Raises:
+            StoreBusyError: another process has one open.
+        """
+        from agentmem.search.beside import write_beside
+        from agentmem.search.generations import Generations
+
+        found = False
+        for vector_set in self._engine.spaces().sets.values():
+            folder = self._engine.index_folder(vector_set.id)
+            if folder is None or not os.path.isdir(folder):
+                continue
+            generations = Generations(folder, vector_set.dimension)
+            with generations.builder(wait=True):  # whoever builds has read what was erased
+                row = self._engine.generation(vector_set.id)
+                if row is not None:
+                    found = True
+                    change = Change("unpublish", {"set_id": row.set_id, "name": row.name})
+                    rows = NewCommit(changes=[change])
+                    write_beside(self._engine, limits, lambda _spaces, rows=rows: rows)  # type: ignore[misc]  # bound by its default
+                self._forget(vector_set.id)
+                generations.sweep(())
+                if users := generations.users():
+                    raise StoreBusyError(
+                        f"the values are erased, but process {users[0]} has the index in {folder} "
+                        "open, with vectors of theirs in it: it lets go at its next search, or "
+                        "when it ends; then run it again"
+                    )
+        return found
 
     def _withdraw(self, row: GenerationRow) -> None:
         from agentmem.search.beside import write_beside

@@ -326,6 +326,12 @@ class Searcher:
             "index_lag": largest["lag"] if largest is not None else 0,
         }
 
+    def forget(self) -> None:
+        """Drops what is kept in memory of what was purged."""
+        with self._lock:
+            self._live.clear()
+            self._past.clear()
+
     def close(self) -> None:
         """Lets go of indexes, and ends what builds one. May be called again."""
         self._indexes.close()

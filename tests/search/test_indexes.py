@@ -16,6 +16,7 @@ import pytest
 import agentmem
 from agentmem.search.generations import BrokenGenerationError, Generations
 from agentmem.search.indexer import published_of
+from agentmem.search.vectors import directions
 from agentmem.testing.indexes import (
     DIMENSION,
     damage,
@@ -26,6 +27,7 @@ from agentmem.testing.indexes import (
 )
 from agentmem.testing.indexes import indexed_store as opened
 from agentmem.testing.indexes import vector_of as vector
+from tests.byte_search import found_in
 from tests.search.index_workers import kill_builder
 
 COUNT = 300
@@ -254,3 +256,26 @@ def test_a_store_of_few_vectors_needs_no_index(path: Path) -> None:
         store.search(vector(1))
         assert index_of(store) is None
     assert not folder_of(path).exists()
+
+
+def test_a_purge_leaves_no_byte_of_a_vector_in_any_index_folder(path: Path) -> None:
+    gone = vector(7)
+    stored = np.asarray([gone], dtype="<f4")
+    part, direction = stored.tobytes()[:24], directions(stored).tobytes()[:24]
+    with opened(str(path)) as store, opened(str(path)) as other:
+        fill(store, range(COUNT))
+        store.admin.index()
+        old = store.snapshot()
+        assert [each.entry.key for each in other.search(gone, k=1)] == ["k00007"]
+        assert found_in(path.parent, [direction]) != []
+        with pytest.raises(agentmem.StoreBusyError, match=f"process {os.getpid()} has the index"):
+            store.admin.purge("k00007")
+        assert [each.entry.key for each in other.search(gone, k=1)] != ["k00007"]
+        store.admin.purge("k00007")
+        assert found_in(path.parent, [part, direction]) == []
+        assert index_of(store) is not None  # it was made again
+        for view in (store, old, other):
+            assert "k00007" not in [each.entry.key for each in view.search(gone, k=20)]
+        assert_right(store, 5)
+        store.admin.backup(path.parent / "backup.db")
+        assert found_in(path.parent, [part, direction]) == []

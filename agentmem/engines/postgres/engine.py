@@ -18,6 +18,7 @@ from agentmem.engines.base import (
     Place,
     Point,
     Position,
+    PurgeRow,
     Range,
     StrategyRow,
     TagRow,
@@ -227,6 +228,20 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
     def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
         return [(id, expires_at) for id, expires_at in self._read("expiries", after, upto, limit)]
 
+    def purges(self) -> list[PurgeRow]:
+        return [PurgeRow._make(row) for row in self._read("purges")]
+
+    def erasable(
+        self, namespace: str, key: str | None, upto: int, after: int, limit: int
+    ) -> list[tuple[int, int, str | None]]:
+        if key is not None:
+            return list(self._read("erasable_key", namespace, key, upto, after, limit))
+        start, end = namespace_bounds(namespace)
+        return list(self._read("erasable_below", start, end, upto, after, limit))
+
+    def results(self, after: int, limit: int) -> list[tuple[int, str]]:
+        return list(self._read("results", after, limit))
+
     def inspect(self) -> dict[str, Any]:
         return {"integrity": [], "wrong_heads": self._read("wrong_heads")[0][0]}
 
@@ -349,6 +364,12 @@ class PostgresEngine(PostgresReads):
                     f"nearest_{set_id}, an index by pgvector, is wrong about {wrong} entries"
                 )
         return findings
+
+    def scrub(self, timeout_ms: int, told: Callable[[int, int], None]) -> bool:
+        from agentmem.engines.postgres.retention import scrub
+
+        self._indexed = None
+        return scrub(self._target, timeout_ms, told)
 
     def close(self) -> None:
         self._close()

@@ -159,6 +159,8 @@ class _Building:
             'namespace text COLLATE "C" NOT NULL, vector {extension}.vector({dimension}) NOT NULL)',
             dimension=sql.Literal(self._set.dimension),
         )
+        # Nor into the server's catalog, where no purge could reach them.
+        self._run("ALTER TABLE {table} ALTER COLUMN vector SET STATISTICS 0")
         # Whoever builds it: who writes vectors must be able to write it.
         for (owner,) in self._run(_OWNER).fetchall():
             self._run("ALTER TABLE {table} OWNER TO {owner}", owner=sql.Identifier(owner))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -188,6 +188,9 @@ class _PinnedEngine(PostgresReads):
         self._refuse()
 
     def build_nearest(self, vector_set: VectorSet) -> bool:
+        self._refuse()
+
+    def scrub(self, timeout_ms: int, told: Callable[[int, int], None]) -> bool:
         self._refuse()
 
     def close(self) -> None:

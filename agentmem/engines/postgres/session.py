@@ -40,6 +40,7 @@ from agentmem.engines.postgres.coordination import CHANGED_BY, values_of
 from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
 from agentmem.engines.postgres.nearest import Nearest, registered
 from agentmem.engines.postgres.pool import Pool
+from agentmem.engines.postgres.retention_statements import RETENTION_CHANGES
 from agentmem.engines.postgres.searching import SearchReads, appended, spaces_of
 from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
 from agentmem.engines.postgres.wire import Rows, Statement, Wire
@@ -49,20 +50,24 @@ __all__ = ["PostgresSession"]
 _TRIES: Final = 5
 # Judging takes milliseconds. Who needs longer is stopped, swapped out or cut off.
 _IDLE_MS: Final = 10_000
-_CHANGES: Final = {
-    "set_strategy": ("pattern", "spec"),
-    "unset_strategy": ("pattern",),
-    "set_tag": ("scope", "name", "revision", "created_at", "agent", "note"),
-    "unset_tag": ("scope", "name"),
-    "resolve_conflict": ("revision", "note", "id"),
-    "fence": (),
-    "count_spaces": (),
-    "move_space": ("set_id", "namespace"),
-    "drop_vectors": ("first", "past", "limit"),
-    # In a copy.
-    "copy_conflict": ConflictRow._fields,
-    "raise_floor": ("floor",),
-} | CHANGED_BY
+_CHANGES: Final = (
+    {
+        "set_strategy": ("pattern", "spec"),
+        "unset_strategy": ("pattern",),
+        "set_tag": ("scope", "name", "revision", "created_at", "agent", "note"),
+        "unset_tag": ("scope", "name"),
+        "resolve_conflict": ("revision", "note", "id"),
+        "fence": (),
+        "count_spaces": (),
+        "move_space": ("set_id", "namespace"),
+        "drop_vectors": ("first", "past", "limit"),
+        # In a copy.
+        "copy_conflict": ConflictRow._fields,
+        "raise_floor": ("floor",),
+    }
+    | CHANGED_BY
+    | RETENTION_CHANGES
+)
 _Batch = list[tuple[Statement, Sequence[Any]]]
 
 

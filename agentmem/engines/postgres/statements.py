@@ -13,6 +13,7 @@ from typing import Any, Final
 from agentmem.engines.base import Range
 from agentmem.engines.postgres.coordination import COORDINATION_STATEMENTS
 from agentmem.engines.postgres.lineage import LINEAGE_STATEMENTS
+from agentmem.engines.postgres.retention_statements import RETENTION_STATEMENTS
 from agentmem.engines.postgres.searching import SEARCH_STATEMENTS
 from agentmem.engines.postgres.wire import Statement
 from agentmem.engines.ranges import namespace_bounds, prefix_end
@@ -267,6 +268,7 @@ class Statements:
         # A name in a literal: its quotes, doubled as those of a name, are doubled once more.
         self._config = "'" + f"{schema}.words".replace("'", "''") + "'::regconfig"
         every = _STATEMENTS | SEARCH_STATEMENTS | LINEAGE_STATEMENTS | COORDINATION_STATEMENTS
+        every |= RETENTION_STATEMENTS
         self._made = {name: self._made_of(sql) for name, sql in every.items()}
         self._of_range = cache(self._range)
 
@@ -348,7 +350,7 @@ _RANGES: Final = {
         SELECT s.floor, n.namespace FROM {s}.store s CROSS JOIN n
         WHERE n.namespace IS NOT NULL AND (
             SELECT 1 FROM {s}.heads w CROSS JOIN {newest}
-            WHERE w.namespace = n.namespace AND e.operation <> 2
+            WHERE w.namespace = n.namespace AND e.value IS NOT NULL
                 AND (e.expires_at IS NULL OR e.expires_at > {next}) LIMIT 1) IS NOT NULL
         ORDER BY n.namespace""",
     # It runs under the store's lock. Materialized, and with the end of the ids, because the planner

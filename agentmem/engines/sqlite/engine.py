@@ -24,6 +24,7 @@ from agentmem.engines.base import (
     Place,
     Point,
     Position,
+    PurgeRow,
     Range,
     Spaces,
     StrategyRow,
@@ -32,7 +33,15 @@ from agentmem.engines.base import (
     VectorRow,
     VectorSet,
 )
-from agentmem.engines.sqlite import backup, coordination, files, reads, text, vectors
+from agentmem.engines.sqlite import (
+    backup,
+    coordination,
+    files,
+    reads,
+    retention,
+    text,
+    vectors,
+)
 from agentmem.engines.sqlite.boot import timer_of
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
@@ -346,6 +355,21 @@ class SqliteEngine(LineageReads):
             "wal_bytes": _size(self._path + "-wal"),
         }
         return dict(zip(names, row, strict=True)) | sizes
+
+    def purges(self) -> list[PurgeRow]:
+        return self._read(retention.purges)
+
+    def erasable(
+        self, namespace: str, key: str | None, upto: int, after: int, limit: int
+    ) -> list[tuple[int, int, str | None]]:
+        return self._read(lambda c: retention.erasable(c, namespace, key, upto, after, limit))
+
+    def results(self, after: int, limit: int) -> list[tuple[int, str]]:
+        return self._read(lambda c: c.execute(retention.RESULTS, (after, limit)).fetchall())
+
+    def scrub(self, timeout_ms: int, told: Callable[[int, int], None]) -> bool:
+        retention.scrub(self._connections, self._lock, timeout_ms, told)
+        return False
 
     def close(self) -> None:
         self._close()

@@ -142,7 +142,7 @@ NAMESPACES: Final = (
 SELECT DISTINCT s.floor, h.namespace """
     + _NEWEST
     + """
-  AND e.operation <> 2 AND (e.expires_at IS NULL OR e.expires_at > :instant)
+  AND e.value IS NOT NULL AND (e.expires_at IS NULL OR e.expires_at > :instant)
 ORDER BY h.namespace
 """
 )

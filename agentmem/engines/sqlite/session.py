@@ -28,7 +28,7 @@ from agentmem.engines.base import (
     Start,
     StrategyRow,
 )
-from agentmem.engines.sqlite import coordination, lineage, reads, text, vectors
+from agentmem.engines.sqlite import coordination, lineage, reads, retention, text, vectors
 from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
 from agentmem.engines.sqlite.driver import (
     HAS_WAL_RESET_BUG,
@@ -77,27 +77,28 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_MARK: Final = "INSERT OR IGNORE INTO log_marks (name, block) VALUES (?, ?)"
 _ATTEMPT: Final = "SELECT 1 FROM commits WHERE revision = ? AND attempt = ?"
-_CHANGES: Final = {
-    "set_strategy": """
+_CHANGES: Final = (
+    {
+        "set_strategy": """
         INSERT INTO merge_strategies (position, pattern, spec)
         VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM merge_strategies), :pattern, :spec)
         ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position
     """,
-    "unset_strategy": "DELETE FROM merge_strategies WHERE pattern = :pattern",
-    "set_tag": """
+        "unset_strategy": "DELETE FROM merge_strategies WHERE pattern = :pattern",
+        "set_tag": """
         INSERT INTO tags (scope, name, revision, created_at, agent, note)
         VALUES (:scope, :name, :revision, :created_at, :agent, :note)
         ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
             created_at = excluded.created_at, agent = excluded.agent, note = excluded.note
     """,
-    "unset_tag": "DELETE FROM tags WHERE scope = :scope AND name = :name",
-    "resolve_conflict": """
+        "unset_tag": "DELETE FROM tags WHERE scope = :scope AND name = :name",
+        "resolve_conflict": """
         UPDATE conflicts SET status = 'resolved', revision = :revision, note = :note
         WHERE id = :id AND status = 'open'
     """,
-    "fence": "UPDATE store SET fence = fence + 1",
-    "count_spaces": "UPDATE store SET spaces = spaces + 1",
-    "copy_conflict": """
+        "fence": "UPDATE store SET fence = fence + 1",
+        "count_spaces": "UPDATE store SET spaces = spaces + 1",
+        "copy_conflict": """
         INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version,
             theirs_version, ours, agent, op_id, revision, detected_at, note)
         VALUES (:id, :namespace, :key, :status, :kind, :strategy, :base_version,
@@ -105,13 +106,13 @@ _CHANGES: Final = {
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
             note = excluded.note
     """,
-    "raise_floor": "UPDATE store SET floor = max(floor, :floor)",
-    "move_space": "UPDATE vector_spaces SET set_id = :set_id WHERE namespace = :namespace",
-    "drop_vectors": """
+        "raise_floor": "UPDATE store SET floor = max(floor, :floor)",
+        "move_space": "UPDATE vector_spaces SET set_id = :set_id WHERE namespace = :namespace",
+        "drop_vectors": """
         DELETE FROM vectors WHERE id IN (SELECT id FROM vectors
             WHERE id >= :first AND id < :past LIMIT :limit)
     """,
-    "publish": """
+        "publish": """
         INSERT INTO generations (set_id, name, manifest, revision, hash, last_entry_id, live, dead,
             built_at)
         VALUES (:set_id, :name, :manifest, :revision, :hash, :last_entry_id, :live, :dead,
@@ -121,8 +122,11 @@ _CHANGES: Final = {
             last_entry_id = excluded.last_entry_id, live = excluded.live,
             dead = excluded.dead, built_at = excluded.built_at
     """,
-    "unpublish": "DELETE FROM generations WHERE set_id = :set_id AND name = :name",
-} | coordination.CHANGES
+        "unpublish": "DELETE FROM generations WHERE set_id = :set_id AND name = :name",
+    }
+    | coordination.CHANGES
+    | retention.CHANGES
+)
 # With the WAL-reset bug checkpoints run only here, under the lock, when the log has this size.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _CHECKPOINT: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -312,7 +316,8 @@ class SqliteSession:
 
     def _change(self, cursor: driver.Cursor, changes: Sequence[Change]) -> None:
         for change in changes:
-            change.count = cursor.execute(_CHANGES[change.name], change.values).rowcount
+            values = retention.bound(change.values)
+            change.count = cursor.execute(_CHANGES[change.name], values).rowcount
 
     def _append_many(self, cursor: driver.Cursor, rows: NewCommit) -> None:
         cursor.executemany(_INSERT_COMMIT, map(_bound, rows.commits))

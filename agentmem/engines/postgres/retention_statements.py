@@ -1,0 +1,55 @@
+"""The statements of retention on PostgreSQL; see `statements` for how they are written."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["RETENTION_CHANGES", "RETENTION_STATEMENTS"]
+
+RETENTION_CHANGES: Final = {
+    "begin_purge": ("namespace", "key", "revision", "purged_at", "agent", "note"),
+    "widen_purge": ("revision", "id"),
+    "finish_purge": ("namespace", "key"),
+    "erase_entries": ("ids",),
+    "erase_vectors": ("ids",),
+    "erase_pending": ("ids",),
+    "erase_results": ("revisions",),
+    "erase_conflicts": ("ids",),
+    "erase_scan": ("scan", "revision", "position"),
+}
+_HOLDS: Final = "(value IS NOT NULL OR text IS NOT NULL OR (salt IS NOT NULL AND operation <> 2))"
+# ruff: noqa: S608  # joined from the constants of this file, nothing else
+RETENTION_STATEMENTS: Final = {
+    "begin_purge": """INSERT INTO {s}.purges (namespace, key, revision, purged_at, agent, note,
+            finished) VALUES ($1, $2, $3, $4, $5, $6, 0)""",
+    "widen_purge": "UPDATE {s}.purges SET revision = GREATEST(revision, $1) WHERE id = $2",
+    "finish_purge": """UPDATE {s}.purges SET finished = 1
+        WHERE namespace = $1 AND key IS NOT DISTINCT FROM $2""",
+    "erase_entries": """UPDATE {s}.entries SET value = NULL, text = NULL, salt = NULL
+        WHERE id = ANY(($1::bigint[])::bigint[]) AND operation <> 2""",
+    "erase_vectors": """DELETE FROM {s}.vectors WHERE id = ANY(ARRAY(
+        SELECT (s.id::bigint << 40) + w.id FROM {s}.vector_sets s
+        CROSS JOIN unnest($1::bigint[]) AS w(id)))""",
+    "erase_pending": """DELETE FROM {s}.pending_vectors
+        WHERE entry_id = ANY(($1::bigint[])::bigint[])""",
+    "erase_results": """UPDATE {s}.operation_results SET result = NULL,
+            fingerprint = CASE WHEN fingerprint IS NULL THEN NULL ELSE ''::bytea END
+        WHERE revision = ANY(($1::bigint[])::bigint[])
+            AND (length(fingerprint) > 0 OR result IS NOT NULL)""",
+    "erase_conflicts": """UPDATE {s}.conflicts SET ours = NULL,
+            status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END
+        WHERE id = ANY(($1::bigint[])::bigint[])""",
+    "erase_scan": "UPDATE {s}.reads SET scan = $1 WHERE revision = $2 AND position = $3",
+    # Reads.
+    "purges": """SELECT id, namespace, key, revision, purged_at, agent, note, finished
+        FROM {s}.purges ORDER BY id""",
+    "results": """SELECT revision, result FROM {s}.operation_results
+        WHERE revision > $1 AND result IS NOT NULL ORDER BY revision LIMIT $2""",
+    "erasable_key": f"""SELECT id, revision, value FROM {{s}}.entries
+        WHERE namespace = $1 AND key = $2 AND revision <= $3 AND id > $4 AND {_HOLDS}
+        ORDER BY revision LIMIT $5""",
+    # || '' keeps the planner at the order of the ids, whatever it believes of the sizes.
+    "erasable_below": f"""SELECT id, revision, value FROM {{s}}.entries
+        WHERE id > $4 AND namespace || '' >= $1 AND ($2::text IS NULL OR namespace || '' < $2)
+            AND revision <= $3 AND {_HOLDS} ORDER BY id LIMIT $5""",
+}

@@ -1,0 +1,182 @@
+"""Erasing on SQLite: rows, and what the file keeps of rows that are gone.
+
+A deleted row stays in its page until something else is written there; so do words in the segments
+of the text index, pages on the free list, and frames of the write-ahead log. So a purge ends with
+
+1. **a merge of the text index** into one segment, which drops the words of texts that are gone,
+2. **VACUUM**, which builds every page anew from the rows that there are,
+3. **a checkpoint that empties the log**, for which nobody may be reading an older state.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from agentmem.engines.base import PurgeRow
+from agentmem.engines.ranges import namespace_bounds
+from agentmem.engines.sqlite.connection import Connections
+from agentmem.engines.sqlite.driver import driver, translated
+from agentmem.engines.sqlite.lock import FairLock
+from agentmem.errors import StoreBusyError
+
+__all__ = ["CHANGES", "RESULTS", "bound", "erasable", "purges", "scrub"]
+
+CHANGES: Final = {
+    "begin_purge": """
+        INSERT INTO purges (namespace, key, revision, purged_at, agent, note, finished)
+        VALUES (:namespace, :key, :revision, :purged_at, :agent, :note, 0)
+    """,
+    "widen_purge": "UPDATE purges SET revision = max(revision, :revision) WHERE id = :id",
+    "finish_purge": """
+        UPDATE purges SET finished = 1 WHERE namespace = :namespace AND key IS :key
+    """,
+    "erase_entries": """
+        UPDATE entries SET value = NULL, text = NULL, salt = NULL
+        WHERE id IN (SELECT value FROM json_each(:ids)) AND operation <> 2
+    """,
+    "erase_vectors": """
+        DELETE FROM vectors WHERE id IN (
+            SELECT (s.id << 40) + j.value FROM vector_sets s CROSS JOIN json_each(:ids) j)
+    """,
+    "erase_pending": """
+        DELETE FROM pending_vectors WHERE entry_id IN (SELECT value FROM json_each(:ids))
+    """,
+    "erase_results": """
+        UPDATE operation_results SET result = NULL,
+            fingerprint = CASE WHEN fingerprint IS NULL THEN NULL ELSE x'' END
+        WHERE revision IN (SELECT value FROM json_each(:revisions))
+            AND (length(fingerprint) > 0 OR result IS NOT NULL)
+    """,
+    "erase_conflicts": """
+        UPDATE conflicts SET ours = NULL,
+            status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END
+        WHERE id IN (SELECT value FROM json_each(:ids))
+    """,
+    "erase_scan": """
+        UPDATE reads SET scan = :scan WHERE revision = :revision AND position = :position
+    """,
+}
+_PURGES: Final = """
+SELECT id, namespace, key, revision, purged_at, agent, note, finished FROM purges ORDER BY id
+"""
+RESULTS: Final = """
+SELECT revision, result FROM operation_results WHERE revision > ? AND result IS NOT NULL
+ORDER BY revision LIMIT ?
+"""
+_HOLDS: Final = "(value IS NOT NULL OR text IS NOT NULL OR (salt IS NOT NULL AND operation <> 2))"
+# ruff: noqa: S608  # the statements are joined from the constants of this file, nothing else
+_ERASABLE_KEY: Final = f"""
+SELECT id, revision, value FROM entries
+WHERE namespace = :start AND key = :key AND revision <= :upto AND id > :after AND {_HOLDS}
+ORDER BY revision LIMIT :limit
+"""
+_ERASABLE_BELOW: Final = f"""
+SELECT id, revision, value FROM entries
+WHERE id > :after AND namespace >= :start AND namespace < :end AND revision <= :upto AND {_HOLDS}
+ORDER BY id LIMIT :limit
+"""
+# A negative number of pages begins to bring all segments into one, positive ones go on.
+_BEGIN_MERGE: Final = "INSERT INTO search_text (search_text, rank) VALUES ('merge', -1)"
+_MERGE: Final = "INSERT INTO search_text (search_text, rank) VALUES ('merge', ?)"
+_NO_END: Final = b""
+_PAGES: Final = 16  # of the text index, merged at first in one turn
+_MAX_PAGES: Final = 1_024
+_TURN_S: Final = 0.02
+_MAX_TURNS: Final = 1_000_000
+_STEPS: Final = 3
+
+
+def bound(values: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a change: what is a list is bound as JSON."""
+    if not any(isinstance(value, list) for value in values.values()):
+        return values
+    return {
+        name: json.dumps(value) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
+
+
+def purges(connection: driver.Connection) -> list[PurgeRow]:
+    """See `Engine.purges`."""
+    return [PurgeRow._make(row) for row in connection.execute(_PURGES).fetchall()]
+
+
+def erasable(
+    connection: driver.Connection,
+    namespace: str,
+    key: str | None,
+    upto: int,
+    after: int,
+    limit: int,
+) -> list[tuple[int, int, str | None]]:
+    """See `Engine.erasable`."""
+    start, end = namespace_bounds(namespace)
+    values = {
+        "start": start,
+        "end": _NO_END if end is None else end,
+        "key": key,
+        "upto": upto,
+        "after": after,
+        "limit": limit,
+    }
+    statement = _ERASABLE_BELOW if key is None else _ERASABLE_KEY
+    return connection.execute(statement, values).fetchall()
+
+
+def scrub(
+    connections: Connections, lock: FairLock, timeout_ms: int, told: Callable[[int, int], None]
+) -> None:
+    """See `Engine.scrub`."""
+    try:
+        connection = connections.get()
+        told(0, _STEPS)
+        _merge_text(connection, lock, timeout_ms)
+        told(1, _STEPS)
+        lock.acquire(timeout_ms)
+        try:
+            connection.execute("PRAGMA secure_delete=ON").fetchall()
+            connection.execute("VACUUM")
+            told(2, _STEPS)
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            lock.release()
+            connections.discard()  # it would go on deleting securely, which writes more
+    except driver.Error as error:
+        raise translated(error, connections.path, waited_ms=timeout_ms) from error
+    if busy:
+        raise StoreBusyError(
+            f"another program reads an older state of {connections.path}, which its write-ahead "
+            "log must keep: end what has read there for seconds (a backup, an open sqlite3 "
+            "shell), and run it again",
+            waited_ms=timeout_ms,
+        )
+    told(_STEPS, _STEPS)
+
+
+def _merge_text(connection: driver.Connection, lock: FairLock, timeout_ms: int) -> None:
+    pages, statement, values = _PAGES, _BEGIN_MERGE, ()
+    for _turn in range(_MAX_TURNS):
+        lock.acquire(timeout_ms)
+        try:
+            began = time.monotonic()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                before = connection.total_changes
+                connection.execute(statement, values)
+                done = connection.total_changes - before < 2  # as FTS5 says that it is
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            took = time.monotonic() - began
+        finally:
+            lock.release()
+        if done and statement is _MERGE:
+            return
+        if statement is _MERGE:
+            pages = min(_MAX_PAGES, pages * 2) if took < _TURN_S else max(1, pages // 2)
+        statement, values = _MERGE, (pages,)  # type: ignore[assignment]  # of a number
