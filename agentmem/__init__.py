@@ -17,6 +17,7 @@ import os
 from agentmem import merge
 from agentmem.clock import Clock
 from agentmem.coordination.leases import Lease, LeaseState
+from agentmem.coordination.queues import Queue, QueuedTask, QueueState, Task
 from agentmem.errors import (
     AccessDeniedError,
     AgentMemError,
@@ -128,6 +129,9 @@ __all__ = [
     "OutcomeUnknownError",
     "Purge",
     "PurgeReport",
+    "Queue",
+    "QueueState",
+    "QueuedTask",
     "Report",
     "Reversal",
     "RevisionError",
@@ -137,6 +141,7 @@ __all__ = [
     "Store",
     "StoreBusyError",
     "Tag",
+    "Task",
     "Transaction",
     "TransientError",
     "Undone",

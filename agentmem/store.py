@@ -12,6 +12,7 @@ from agentmem import writes
 from agentmem.clock import Clock, as_microsecond_clock
 from agentmem.coordination import leases
 from agentmem.coordination.leases import Lease, LeaseState
+from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, QueueState, queue_of, queues_of
 from agentmem.core import Core
 from agentmem.engines.base import Change, Place
 from agentmem.errors import IndeterminateCommitError, InvalidValueError
@@ -362,6 +363,20 @@ class Store(WritingView):
             place = self._scope.place(namespace, name)
             return leases.break_key_lease(self._core, self._scope, place)
         return leases.break_lease(self._core, self._scope, name)
+
+    def queue(self, name: str, *, max_attempts: int = MAX_ATTEMPTS) -> Queue:
+        """A queue of tasks; it is there with its first task.
+
+        Args:
+            name: of the queue; it belongs to this view of the store.
+            max_attempts: of the tasks put by this object: claimed so often without being
+                acknowledged, a task is dead.
+        """
+        return queue_of(self._core, self._scope, name, max_attempts)
+
+    def queues(self) -> List[QueueState]:
+        """The queues that hold tasks, dead ones included; of the store itself those of all."""
+        return queues_of(self._core, self._scope)
 
     # Parts and tools.
 

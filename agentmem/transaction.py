@@ -10,10 +10,12 @@ from typing import Final, Literal
 from agentmem import writes
 from agentmem.buffered import BufferedView
 from agentmem.coordination.leases import Lease
+from agentmem.coordination.queues import MAX_ATTEMPTS, TransactionQueue, queue_of
 from agentmem.coordination.steps import Step, Subject
 from agentmem.core import Core
 from agentmem.engines.base import CommitRow, ConflictRow, KnownOperation
 from agentmem.errors import ClosedError, InvalidValueError
+from agentmem.judge import check_writes
 from agentmem.model import Commit, Conflict, Stale
 from agentmem.provenance import CONTEXT
 from agentmem.records import NOTHING, commit_from, commit_of, conflict_of, conflict_row_of
@@ -252,18 +254,32 @@ class Transaction(BufferedView):
             LeaseError: the lease is not held.
             InvalidValueError: it belongs to another store.
         """
-        step = lease.guard_step(self._core)
-        self.add_step((*step.subject[:2], f"{step.token} {step.name}"), step)
+        lease.guard(self)
 
-    def add_step(self, subject: Subject, step: Step) -> None:
+    def queue(self, name: str, *, max_attempts: int = MAX_ATTEMPTS) -> TransactionQueue:
+        """A queue, to put tasks that are there when this commits; see `Store.queue`."""
+        queue = queue_of(self._core, self._scope, name, max_attempts)
+        return TransactionQueue(self, self._core, queue)
+
+    def add_step(self, core: Core, subject: Subject, step: Step) -> Step | None:
         """Has something done with the commit, or not at all; for leases and queues.
 
         Args:
-            subject: a step in the place of another about the same replaces it.
+            core: of the store that it is about.
+            subject: a step takes the place of an earlier one about the same.
+
+        Returns: the earlier one, if there was one.
         """
+        if core.engine.store_id != self._core.engine.store_id:
+            raise InvalidValueError(
+                f"the {subject[0]} belongs to another store than the transaction"
+            )
         with self._lock:
             self._check_live()
+            check_writes(len(self._writes) + len(self._steps) + 1, self._core.limits)
+            earlier = self._steps.get(subject)
             self._steps[subject] = step
+            return earlier
 
     # Repair.
 

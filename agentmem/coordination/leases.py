@@ -24,7 +24,7 @@ from agentmem.coordination.lease_steps import (
     Standing,
     display_lease,
 )
-from agentmem.coordination.waking import Waking
+from agentmem.coordination.waking import LOOK_S, Waking
 from agentmem.engines.base import Look, Place
 from agentmem.errors import AgentMemError, InvalidValueError, LeaseError
 from agentmem.model import to_datetime
@@ -34,6 +34,7 @@ from agentmem.values import check_label_text
 
 if TYPE_CHECKING:
     from agentmem.core import Core
+    from agentmem.transaction import Transaction
 
 __all__ = [
     "Lease",
@@ -47,7 +48,6 @@ __all__ = [
     "leases_of",
 ]
 
-_LOOK_S: Final = 0.25  # between looks, whatever the pulse says: time may have been moved
 _BEATS: Final = 3  # of an automatic renewal within the lease's time
 _MAX_WAIT_S: Final = 365 * 24 * 3_600.0
 _log = logging.getLogger("agentmem")
@@ -203,11 +203,10 @@ class Lease:
         self._core.coordinate(step)
         return step.done
 
-    def guard_step(self, core: Core) -> Guard:
-        """What makes a commit fail if it is held no longer; for `Transaction.guard`."""
-        if core.engine.store_id != self._core.engine.store_id:
-            raise InvalidValueError(f"the lease {self.name!r} belongs to another store")
-        return Guard(self._scope, self._name, self.token)
+    def guard(self, tx: Transaction) -> None:
+        """Makes a transaction's commit fail if it is held no longer; see `Transaction.guard`."""
+        step = Guard(self._scope, self._name, self.token)
+        tx.add_step(self._core, ("guard", self._scope, f"{step.token} {self._name}"), step)
 
     def __enter__(self) -> Lease:
         return self.acquire() if self._token is None else self
@@ -270,9 +269,9 @@ class _Waiter:
         """For how long it cannot become its turn by time alone; not long if that can be moved."""
         standing = self._step.standing
         if standing is None or standing.grant is None or standing.is_free:
-            return _LOOK_S
+            return LOOK_S
         left_us = standing.grant.until - self._core.engine.moment().at
-        return min(_LOOK_S, max(0.0, left_us / 1_000_000))
+        return min(LOOK_S, max(0.0, left_us / 1_000_000))
 
     def _leave(self) -> None:
         ticket = self._step.ticket

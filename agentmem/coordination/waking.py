@@ -13,7 +13,10 @@ from typing import Final
 
 from agentmem.engines.base import Engine
 
-__all__ = ["Waking"]
+__all__ = ["LOOK_S", "Waking"]
+
+LOOK_S: Final = 0.25
+"""Between looks, whatever the pulse says: an injected clock may have been moved."""
 
 _FIRST_S: Final = 0.000_5
 _LONGEST_S: Final = 0.01
