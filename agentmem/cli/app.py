@@ -8,8 +8,10 @@ import typer
 
 from agentmem import __version__
 from agentmem.cli import (
+    completing,
     demo_command,
     entries,
+    exchanging,
     merging,
     moving,
     searching,
@@ -85,5 +87,7 @@ searching.register(app)
 versions.register(app)
 merging.register(app)
 store_commands.register(app)
+exchanging.register(app)
 moving.register(app)
+completing.register(app)
 demo_command.register(app)

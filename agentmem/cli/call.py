@@ -105,7 +105,7 @@ def command(
         name: of the command, where the function cannot have it.
         cls: how its arguments are parsed.
         namespaced: it takes ``--namespace``; without, it is for a whole store.
-        creates: it makes the store if there is none; its argument ``path`` may name it.
+        creates: it makes the store if there is none; an argument ``path`` may name it.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -114,7 +114,7 @@ def command(
         def run(ctx: typer.Context, **arguments: Any) -> None:
             own = Shared(**{name: arguments.pop(name) for name in shared})
             if creates:
-                own.store = _named_once(own.store, arguments["path"])
+                own.store = _named_once(own.store, arguments.get("path"))
             with _called(combined(ctx, own), namespaced, creates) as call:
                 function(call, **arguments)
 

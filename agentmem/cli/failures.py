@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from agentmem.cli.layout import printable
+from agentmem.cli.panels import order_of, panel_of
 from agentmem.cli.styles import has_colours, styled
 from agentmem.cli.targets import hide_passwords
 from agentmem.errors import (
@@ -99,8 +100,16 @@ _ADVICE: Final = (
     ("store.audit.conflicts('open') lists them", "agentmem conflicts --status open lists them"),
     ("store.audit.tags() lists them", "agentmem tags lists them"),
     ("store.history() lists those it has", "agentmem history lists those it has"),
+    (
+        "say existing='keep' or existing='replace'",
+        "give --existing keep, or --existing replace",
+    ),
+    ("say that it is to be overwritten", "give --overwrite"),
     (" by None was replaced", " was replaced"),
 )
+
+
+_INDENT: Final = 4  # before a command's name and behind it, in the help text
 
 
 class CommandError(Exception):
@@ -118,6 +127,19 @@ class Commands(TyperGroup):
         """Parses what stands before the command's name; see `click.Command.make_context`."""
         with _usage_without_passwords():
             return super().make_context(*arguments, **more)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Lists the commands, each under its heading; see `click.Group.format_commands`."""
+        panels: dict[str, list[str]] = {}
+        for name, found in self.commands.items():
+            if not found.hidden:
+                panels.setdefault(panel_of(name), []).append(name)
+        for panel, names in sorted(panels.items(), key=lambda each: order_of(each[0])):
+            limit = formatter.width - max(map(len, names)) - _INDENT
+            with formatter.section(panel):
+                formatter.write_dl(
+                    [(name, self.commands[name].get_short_help_str(limit)) for name in names]
+                )
 
     def invoke(self, ctx: Any) -> Any:
         """Runs a command; see `click.Group.invoke`."""

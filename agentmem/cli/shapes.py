@@ -6,18 +6,24 @@ from datetime import datetime
 from typing import Any
 
 from agentmem.engines.base import Migrations
+from agentmem.exchange.backup import Backup
+from agentmem.exchange.exporting import Exported
+from agentmem.exchange.loading import Loaded
 from agentmem.history.copy import CopyReport
 from agentmem.history.diff import Difference
 from agentmem.history.verify import Report
 from agentmem.model import Commit, ConflictRecord, Entry, Hit, Tag
 
 __all__ = [
+    "backup_document",
     "commit_document",
     "conflict_document",
     "copy_document",
     "difference_document",
     "entry_document",
+    "exported_document",
     "hit_document",
+    "loaded_document",
     "migrations_document",
     "report_document",
     "tag_document",
@@ -153,6 +159,46 @@ def copy_document(report: CopyReport) -> dict[str, Any]:
         "source_revision": report.source_revision,
         "commits": report.commits,
         "entries": report.entries,
+    }
+
+
+def backup_document(made: Backup) -> dict[str, Any]:
+    """A backup; it is verified, or there is an error in its place."""
+    return {
+        "path": made.path,
+        "store_id": made.store_id,
+        "revision": made.revision,
+        "hash": made.hash.hex(),
+        "commits": made.commits,
+        "entries": made.entries,
+        "size_bytes": made.size_bytes,
+    }
+
+
+def exported_document(made: Exported) -> dict[str, Any]:
+    """What was exported to a file."""
+    return {
+        "kind": made.kind,
+        "store_id": made.store_id,
+        "revision": made.revision,
+        "hash": made.hash.hex(),
+        "commits": made.commits,
+        "entries": made.entries,
+        "lines": made.lines,
+    }
+
+
+def loaded_document(done: Loaded) -> dict[str, Any]:
+    """What was loaded from a file."""
+    return {
+        "kind": done.kind,
+        "source": done.source,
+        "revision": done.revision,
+        "commits": done.commits,
+        "entries": done.entries,
+        "kept": done.kept,
+        "expired": done.expired,
+        "repeated": done.repeated,
     }
 
 

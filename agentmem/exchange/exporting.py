@@ -130,6 +130,7 @@ def write_history(engine: Engine, stream: BinaryIO, progress: Progress | None) -
     out.add(lines.STRATEGY.line(Strategy(row.pattern, row.spec)) for row in engine.strategies())
     tags = sorted(row for row in engine.all_tags() if row.revision <= end.revision)
     out.add(map(lines.TAG.line, tags))
+    out.add(lines.PURGE.line(row[1:]) for row in engine.purges())
     if floor := engine.floor():
         out.add([lines.FLOOR.line(Floor(floor))])
     count = out.end()

@@ -19,7 +19,15 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_type_
 
 import orjson
 
-from agentmem.engines.base import CommitRow, ConflictRow, NewEntry, ReadRow, TagRow, VectorSet
+from agentmem.engines.base import (
+    CommitRow,
+    ConflictRow,
+    NewEntry,
+    PurgeRow,
+    ReadRow,
+    TagRow,
+    VectorSet,
+)
 from agentmem.errors import InvalidValueError
 from agentmem.limits import Limits
 from agentmem.namespaces import decode, encode, parse_namespace
@@ -31,6 +39,7 @@ __all__ = [
     "ENTRY",
     "FLOOR",
     "PENDING",
+    "PURGE",
     "READ",
     "SPACE",
     "STATE",
@@ -188,14 +197,12 @@ class LineKind(Generic[R]):
         *,
         json: Collection[str] = (),
         given: str = "",
-        optional: str = "",
     ) -> None:
         """
         Args:
             row: a NamedTuple.
             json: its fields that hold canonical JSON text.
             given: a field that is not on the line, because it follows from others.
-            optional: a field that can be missing, whatever its type says.
         """
         self.name = name
         self._row = row
@@ -210,8 +217,7 @@ class LineKind(Generic[R]):
                 spelling = _NAMESPACE
             elif field in json:
                 spelling = _JSON
-            absent = type(None) in get_args(hint) or field == optional
-            self._fields.append((field, spelling, absent))
+            self._fields.append((field, spelling, type(None) in get_args(hint)))
         self._names = [field for field, _spelling, _optional in self._fields]
 
     def line(self, row: Sequence[Any]) -> bytes:
@@ -265,8 +271,8 @@ def object_of(line: bytes) -> dict[str, Any]:
     return found
 
 
-# The digest of an entry stands with its commit; a purged one has no salt.
-ENTRY: Final = LineKind("entry", NewEntry, json=("value",), given="digest", optional="salt")
+# The digest of an entry stands with its commit.
+ENTRY: Final = LineKind("entry", NewEntry, json=("value",), given="digest")
 COMMIT: Final = LineKind("commit", CommitRow, json=("metadata", "accepted", "result"))
 READ: Final = LineKind("read", ReadRow)
 VECTOR: Final = LineKind("vector", Vector)
@@ -277,4 +283,5 @@ CONFLICT: Final = LineKind("conflict", ConflictRow, json=("ours",))
 STRATEGY: Final = LineKind("strategy", Strategy)
 TAG: Final = LineKind("tag", TagRow)
 FLOOR: Final = LineKind("floor", Floor)
+PURGE: Final = LineKind("purge", PurgeRow, given="id")
 STATE: Final = LineKind("state", State, json=("value",))

@@ -13,6 +13,7 @@ from agentmem.engines.base import (
     EntryRow,
     NewEntry,
     Position,
+    PurgeRow,
     Range,
     ReadRow,
     Spaces,
@@ -109,6 +110,9 @@ class FileSource:
 
     def all_tags(self) -> list[TagRow]:
         return self._survey.tags
+
+    def purges(self) -> list[PurgeRow]:
+        return self._survey.purges
 
     def spaces(self) -> Spaces:
         return self._survey.spaces

@@ -13,11 +13,13 @@ from typing import Any, Final, NamedTuple
 
 from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of
 from agentmem.engines.base import (
+    OPERATION_CODES,
     CommitRow,
     ConflictRow,
     EntryRow,
     NewEntry,
     Position,
+    PurgeRow,
     ReadRow,
     Spaces,
     StrategyRow,
@@ -30,6 +32,7 @@ from agentmem.exchange.reading import Lines
 
 __all__ = ["Block", "Survey", "blocks", "surveyed"]
 
+_DELETE: Final = OPERATION_CODES["delete"]
 _FLOAT_BYTES: Final = 4
 _LOG: Final = ("commit", "entry", "read", "vector")
 
@@ -79,7 +82,7 @@ class Block:
             raise LineError("key is empty")
         # A purge takes the salt with the value, and the digest tells nothing any more.
         if entry.salt is None:
-            if entry.value is not None or entry.text is not None:
+            if entry.value is not None or entry.text is not None or entry.operation == _DELETE:
                 raise LineError("salt is missing")
         elif digest_of(entry) != entry.digest:
             raise LineError("the digest does not fit: the entry was changed")
@@ -110,6 +113,7 @@ class Survey:
     strategies: list[StrategyRow] = field(default_factory=list)
     tags: list[TagRow] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
+    purges: list[PurgeRow] = field(default_factory=list)
     pending: list[EntryRow] = field(default_factory=list)
     expiry_ids: array[int] = field(default_factory=lambda: array("q"))
     expiry_times: array[int] = field(default_factory=lambda: array("q"))
@@ -280,6 +284,8 @@ class _Surveyor:
             if not 0 <= tag.revision <= survey.end.revision:
                 raise LineError("revision is none of the log")
             survey.tags.append(tag)
+        elif kind == "purge":
+            survey.purges.append(lines.PURGE.row(found, len(survey.purges) + 1))
         elif kind == "floor":
             survey.floor = lines.FLOOR.row(found).revision
         else:

@@ -27,6 +27,7 @@ from agentmem.engines.base import (
     NewCommit,
     NewEntry,
     Position,
+    PurgeRow,
     Range,
     ReadRow,
     Spaces,
@@ -99,6 +100,7 @@ class Source(Protocol):
     def conflicts(self, status: str | None, after: int, limit: int) -> list[ConflictRow]: ...
     def strategies(self) -> list[StrategyRow]: ...
     def all_tags(self) -> list[TagRow]: ...
+    def purges(self) -> list[PurgeRow]: ...
     def spaces(self) -> Spaces: ...
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]: ...
     def vector_revisions(self, set_id: int, entries: Sequence[int]) -> dict[int, int]: ...
@@ -262,7 +264,7 @@ class _Copy:
         self._copy_expiries()
         self._copy_conflicts()
         self._copy_spaces()
-        changes = [*self._strategy_changes(), *self._tag_changes()]
+        changes = [*self._strategy_changes(), *self._tag_changes(), *self._purge_changes()]
         if self._source.floor() > self._target.floor():
             changes.append(Change("raise_floor", {"floor": self._source.floor()}))
         if changes:
@@ -368,6 +370,18 @@ class _Copy:
             if found.get(place) != row
         ]
 
+    def _purge_changes(self) -> Iterator[Change]:
+        """Records of purges; what an earlier run copied before one has yet to be purged here."""
+        there = {_purge(row) for row in self._target.purges()}
+        for row in self._source.purges():
+            if _purge(row) not in there:
+                values = row._asdict()
+                del values["id"], values["finished"]
+                yield Change("begin_purge", values)
+                if row.finished and self.began.revision == 0:
+                    values = {"namespace": row.namespace, "key": row.key}
+                    yield Change("finish_purge", values)
+
     # Writing.
 
     def _write(self, rows: NewCommit, after: tuple[int, bytes]) -> None:
@@ -444,6 +458,11 @@ class _Copy:
 
 def _end(position: Position) -> tuple[int, bytes]:
     return position.revision, position.hash
+
+
+def _purge(row: PurgeRow) -> tuple[object, ...]:
+    """What stays of a purge that is run again."""
+    return row.namespace, row.key, row.purged_at, row.agent, row.note
 
 
 def _conflicts_of(engine: Source) -> Iterator[ConflictRow]:

@@ -14,6 +14,7 @@ import agentmem
 from agentmem.cli import shapes
 from agentmem.cli.app import app
 from agentmem.cli.failures import _MEANINGS
+from agentmem.cli.panels import OTHER, panel_of
 from tests.cli.program import Program
 
 DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
@@ -86,12 +87,47 @@ def test_every_command_explains_itself_with_an_example() -> None:
         assert command.epilog.startswith(f"Example: agentmem {name}"), name
 
 
-def test_help_of_the_program_names_every_command_whole(program: Program) -> None:
+def test_help_of_the_program_names_every_command_whole_under_its_heading(
+    program: Program,
+) -> None:
     shown = program.ok("--help")
     for name in COMMANDS:
         assert re.search(rf"^  {name.split()[0]} ", shown, re.MULTILINE)
-    assert "..." not in shown.split("Commands:")[1].split("Example:")[0]
+        assert panel_of(name.split()[0]) != OTHER, f"give {name} a heading in cli/panels.py"
+    listed = shown.split("  -h, --help")[1].split("Example:")[0]
+    assert "..." not in listed
+    assert re.findall(r"^(\w+):$", listed, re.MULTILINE)[:3] == ["Memory", "History", "Explain"]
+    assert max(map(len, shown.splitlines())) <= 80
     assert "AGENTMEM_STORE" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_offers_json_and_fits_a_terminal(program: Program, command: str) -> None:
+    assert any("--json" in param.opts for param in COMMANDS[command].params)
+    for columns in ("80", "200"):
+        shown = program(*command.split(), "--help", COLUMNS=columns).stdout
+        assert f" {command} [OPTIONS]" in shown.splitlines()[0]
+        assert max(map(len, shown.splitlines())) <= 80
+
+
+READING: Final = ("get", "list", "count", "search", "export")
+
+
+def test_what_reads_the_store_reads_it_as_it_was(program: Program) -> None:
+    for name in READING:
+        assert any("--at" in param.opts for param in COMMANDS[name].params), name
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    own = Path(__file__)
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in sorted(own.parent.glob("test_*.py"))
+        if path != own
+    ]
+    for command in COMMANDS:
+        words = r",\s*".join(f'"{word}"' for word in command.split())
+        assert any(re.search(words, text) for text in texts), f"no test in tests/cli runs {command}"
 
 
 def test_every_exit_code_is_in_the_document_and_in_the_help(program: Program, text: str) -> None:
@@ -113,7 +149,10 @@ def test_every_name_in_json_is_described(
         ("verify",), ("count",), ("search", "x"), ("index",),
     ):  # fmt: skip
         assert _names(program.document(*command)) <= described, command
-    for code in (shapes.conflict_document, shapes.commit_document):
+    for code in (
+        shapes.backup_document, shapes.commit_document, shapes.conflict_document,
+        shapes.exported_document, shapes.loaded_document,
+    ):  # fmt: skip
         constants = code.__code__.co_consts
         names = {n for each in constants if isinstance(each, tuple) for n in each}
         assert {n for n in names if isinstance(n, str)} <= described

@@ -58,7 +58,7 @@ _INSERT_ENTRY: Final = """
 INSERT INTO entries (id, namespace, key, revision, version, operation, base_version, merged,
     value, text, ttl_us, expires_at, created_at, salt, digest)
 VALUES (?, ?, ?, ?, ?, ?, NULLIF(?, -1), NULLIF(?, -1),
-    NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), ?, ?, ?)
+    NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), ?, NULLIF(?, -1), ?)
 """
 _UPSERT_HEAD: Final = """
 INSERT INTO heads (namespace, key, entry_id, version, revision) VALUES (?, ?, ?, ?, ?)

@@ -1,0 +1,34 @@
+"""search, reindex, index."""
+
+from __future__ import annotations
+
+import agentmem
+from tests.cli.program import Program
+
+EMBEDDER = "tests.cli.test_searching:lengths"
+
+
+def lengths(texts: list[str]) -> list[list[float]]:
+    """An embedder for ``--embedder``."""
+    return [[float(len(text)), 1.0] for text in texts]
+
+
+def test_search_finds_entries_now_and_as_they_were(program: Program, store: agentmem.Store) -> None:
+    store.put("flight", "We fly to Lisbon", namespace="team")
+    store.put("flight", "We stay at home", namespace="team", overwrite=True)
+    (hit,) = program.document("search", "Who stays at home?", "-n", "team", "--mode", "text")
+    assert (hit["entry"]["key"], hit["entry"]["version"], hit["text_rank"]) == ("flight", 2, 1)
+    shown = program.ok("search", "Lisbon", "--at", "1", "--mode", "text")
+    assert "We fly to Lisbon" in shown
+    assert program.document("search", "Lisbon", "--mode", "text") == []
+    assert "hybrid, text or vector" in program.fails(2, "search", "x", "--mode", "magic")
+
+
+def test_reindex_and_index_embed_what_there_is(program: Program, store: agentmem.Store) -> None:
+    store.put_many({"a": "one", "b": "three"}, embed="deferred")
+    assert program.document("reindex", "--embedder", EMBEDDER) == {"embedded": 2}
+    assert program.ok("index") == "0 entries embedded; the index is up to date\n"
+    for wrong in ("nowhere", "os:nothing"):
+        assert f"--embedder {'is' if ':' not in wrong else wrong}" in program.fails(
+            2, "reindex", "--embedder", wrong
+        )
