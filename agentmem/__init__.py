@@ -58,6 +58,7 @@ from agentmem.history.cleaning import Contamination
 from agentmem.history.diff import Difference
 from agentmem.history.lineage import Edge, Lineage, Node
 from agentmem.history.purge import PurgeReport
+from agentmem.history.races import Race
 from agentmem.history.revert import Reversal
 from agentmem.history.undoing import Undone
 from agentmem.history.verify import Report
@@ -132,6 +133,7 @@ __all__ = [
     "Queue",
     "QueueState",
     "QueuedTask",
+    "Race",
     "Report",
     "Reversal",
     "RevisionError",

@@ -239,6 +239,9 @@ class BufferedView(PinnedView):
             "key_prefix": query.key_prefix or None,
             "where": query.filter.source if query.filter is not None else None,
             "limit": query.limit,
+            "presence": query.presence or None,  # only which keys there are was looked at
+            "after": query.after is not None or None,
+            "rules": bool(self._scope.rules) or None,  # what the view may not see was left out
         }
         return Scan(
             Range(encode(query.labels), query.key_prefix, query.after, upto),

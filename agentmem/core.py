@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from agentmem.callers import caller_level
@@ -202,11 +203,12 @@ class Core:
     def check_known(self, request: Request, receipt: Receipt, on_mismatch: str) -> None:
         """Raises if the op_id of a replayed request was used for another request."""
         known = receipt.known
-        if known is None or request.fingerprint is None or on_mismatch == "replay":
+        if known is None or request.fingerprint in (None, known.fingerprint):
             return
         if known.fingerprint == ERASED:
             return  # nobody can tell any more
-        if known.fingerprint != request.fingerprint:
+        self._record_mismatch(request, known.revision, on_mismatch)
+        if on_mismatch != "replay":
             raise OperationMismatchError(
                 f"op_id {request.op_id!r} was used for another request at revision "
                 f"{known.revision}; nothing was written: give each operation its own op_id, or "
@@ -214,6 +216,20 @@ class Core:
                 op_id=request.op_id or "",
                 revision=known.revision,
             )
+
+    def _record_mismatch(self, request: Request, revision: int, on_mismatch: str) -> None:
+        """Puts on record that an op_id was used for another request, for `Audit.races`."""
+        place = next(iter(request.writes or request.touches), None)
+        if place is None:
+            rows = self.engine.commit_entries([self.commit_row(revision)])
+            place = (rows[0].namespace, rows[0].key) if rows else ("", "")
+        strategy = "replay" if on_mismatch == "replay" else None
+        row = ConflictRow(
+            None, *place, "rejected", "operation", strategy, 0, 0, None, request.agent,
+            request.op_id, revision, self.clock(), None,
+        )  # fmt: skip
+        with suppress(AgentMemError):  # the caller's own error says more
+            self.record([row], request.scope, request.agent)
 
     def warn_blind(self, receipt: Receipt, scope: Scope) -> None:
         """Warns of versions of other agents that were replaced blindly."""

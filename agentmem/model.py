@@ -329,7 +329,8 @@ class ConflictRecord(_Html):
         status: ``merged``, ``retried``, ``rejected``, ``repaired``, ``open`` (parked by
             `escalate`) or ``resolved``.
         strategy: the strategy or hook that merged it, or None.
-        kind: ``write``, ``read`` or ``scan``.
+        kind: ``write``, ``read``, ``scan``; or ``operation``: an op_id was used for another
+            request than the first (of the commit `revision`), and nothing was written.
         base_version: the version that the writer started from, 0 if absent.
         theirs_version: the version it met, 0 if absent.
         ours: the value that the writer wanted, kept where it is not in the log (a merge);

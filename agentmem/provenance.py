@@ -12,7 +12,8 @@ READ       had read the key, and would not have been committed had the key chang
 CONTEXT    had read the key unchecked (``track=False``), or had judged it in a repair
 BASE       named the version as the one that it replaces, so its writer had seen it
 MERGE      was merged, and this is the base of the merge
-SCAN       had scanned or searched
+SCAN       had scanned or searched, and would not have been committed had that changed
+LOOK       had scanned or searched unchecked
 RESTORED   put this older version back
 UNDONE     took what this version had written out again
 =========  ===================================================================================
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BASE",
     "CONTEXT",
+    "LOOK",
     "MERGE",
     "READ",
     "RESTORED",
@@ -53,6 +55,7 @@ MERGE: Final = 4
 SCAN: Final = 5
 RESTORED: Final = 6
 UNDONE: Final = 7
+LOOK: Final = 8
 
 _FOUND: Final = "found"
 _PLAIN: Final = 32  # so many ids are kept as they are, more are packed
@@ -79,10 +82,11 @@ def rows_of(
         return []
     read = [(READ, place, version) for place, version in request.reads.items()]
     rows = _key_rows(revision, [*read, *cited, *_bases(request, written)])
-    for scan in (*request.scans, *request.unchecked):
+    scans = [(SCAN, scan) for scan in request.scans]
+    for kind, scan in (*scans, *((LOOK, scan) for scan in request.unchecked)):
         rows.append(
             ReadRow(
-                revision, len(rows), SCAN, scan.within.namespace, "", len(scan.found),
+                revision, len(rows), kind, scan.within.namespace, "", len(scan.found),
                 request.base_revision, scan.kept(),
             )
         )  # fmt: skip

@@ -8,18 +8,19 @@ from typing import Any, Final, Unpack
 
 from agentmem.core import Core
 from agentmem.engines.base import Change, ConflictRow, EntryRow
-from agentmem.errors import InvalidValueError, RevisionError
+from agentmem.errors import ConflictError, InvalidValueError, RevisionError
 from agentmem.history.between import KeyDifference, between
 from agentmem.history.blame import Blame, blame_of
 from agentmem.history.cleaning import Contamination, revert_derived
 from agentmem.history.diff import Difference, differences
 from agentmem.history.lineage import Direction, Lineage, lineage_of
 from agentmem.history.log import entry_row, entry_version
+from agentmem.history.races import Race, races_of
 from agentmem.history.restoring import check_whole
 from agentmem.history.revert import Reversal, revert_commit, revert_key
-from agentmem.model import MISSING, ConflictRecord, Entry, Tag, to_datetime
+from agentmem.model import MISSING, ConflictRecord, Entry, Tag, display_key, to_datetime
 from agentmem.records import conflict_record_of, entry_of
-from agentmem.request import Request, Write
+from agentmem.request import Request, StaleItem, Write
 from agentmem.scope import Scope, missing
 from agentmem.single import CommitOptions
 from agentmem.snapshot import resolve_at
@@ -32,6 +33,17 @@ _PAGE: Final = 500
 _STATUSES: Final = ("merged", "retried", "rejected", "repaired", "open", "resolved")
 _PUT: Final = 1
 _RESOLUTIONS: Final = "\x02conflicts"  # no scope is named so: it ends with no terminator
+
+
+def _no_conflict(id: int, row: ConflictRow | None) -> InvalidValueError:
+    if row is None:
+        return InvalidValueError(
+            f"there is no open conflict {id}; store.audit.conflicts('open') lists them"
+        )
+    why = f" ({row.note})" if row.note else ""
+    return InvalidValueError(
+        f"there is no open conflict {id} any more: it was resolved by revision {row.revision}{why}"
+    )
 
 
 class Audit:
@@ -265,6 +277,34 @@ class Audit:
             raise missing(self._scope, place)
         return row
 
+    def races(
+        self,
+        since: object = None,
+        *,
+        namespace: object = None,
+        fresh_s: float = 3_600.0,
+        limit: int = 1_000,
+    ) -> list[Race]:
+        """What in the log stays silent otherwise: races that were lost, or nearly so.
+
+        Blind writes over another agent's version that the writer had not read; write skew of
+        snapshot isolation; op_ids used for different requests; keys that cost many attempts, with
+        what would help. Only reads in transactions are known: an agent that reads by `Store.get`
+        and then puts without ``expected_version`` has, for the log, read nothing.
+
+        Args:
+            since: a revision, tag or aware datetime after which to look; None: the whole log.
+            namespace: only keys in it and below it.
+            fresh_s: how old a version may be, at most, for a blind write over it to count.
+            limit: at most so many.
+
+        Raises:
+            RevisionError: `since` cannot be found.
+        """
+        revision = 0 if since is None else resolve_at(self._core, self._scope, since)[0]
+        most = check_number(limit, "limit")
+        return races_of(self._core, self._scope, revision, namespace, fresh_s, most)
+
     # Conflicts.
 
     def conflicts(self, status: str | None = None) -> list[ConflictRecord]:
@@ -290,7 +330,13 @@ class Audit:
         return self._scope.sees((row.namespace, row.key))
 
     def resolve(
-        self, id: int, take: object, *, agent: str | None = None, note: str | None = None
+        self,
+        id: int,
+        take: object,
+        *,
+        expected_version: int | None = None,
+        agent: str | None = None,
+        note: str | None = None,
     ) -> Entry[Any] | None:
         """Settles an open conflict, which `merge.escalate` parked.
 
@@ -298,18 +344,20 @@ class Audit:
             id: of the conflict record.
             take: ``"theirs"`` leaves what is there; ``"ours"`` writes what was parked; any
                 other JSON value is written.
+            expected_version: of the key, which is to be replaced; None: the one that was there
+                when the conflict was parked. ``"theirs"`` replaces nothing.
             agent, note: who and why, for the record and the log.
 
         Returns: the entry written; None if nothing was.
 
         Raises:
-            InvalidValueError: there is no such open conflict.
+            InvalidValueError: there is no such open conflict: never was, or it is settled.
+            ConflictError: the key has moved on since; nothing was written.
         """
         row = self._core.engine.conflict(check_number(id, "id"))
         if row is None or not self._sees(row) or row.status != "open":
-            raise InvalidValueError(
-                f"there is no open conflict {id}; store.audit.conflicts('open') lists them"
-            )
+            settled = row is not None and self._sees(row) and row.status == "resolved"
+            raise _no_conflict(id, row if settled else None)
         place = (row.namespace, row.key)
         self._scope.check(place, "write")
         # In a scope of its own, so that no op_id of a user can stand in the way.
@@ -321,13 +369,44 @@ class Audit:
             value = row.ours if take == "ours" else dump(take, self._core.limits)
             head = self._core.engine.point(place, None).row
             base = head.version if head is not None and self._core.sees(head) else 0
+            self._check_unmoved(row, base, head, expected_version)
             request.writes[place] = (
                 deletion(base, merge=False)
                 if value is None
                 else Write(_PUT, value, base=base, merge=False)
             )
         receipt = self._core.run(request)
+        if receipt.known is not None:  # another was quicker
+            raise _no_conflict(id, self._core.engine.conflict(id))
         return entry_of(receipt.rows[0], self._scope) if receipt.rows else None
+
+    def _check_unmoved(
+        self, row: ConflictRow, version: int, head: EntryRow | None, expected: int | None
+    ) -> None:
+        """Raises `ConflictError` if a key is not at the version that a conflict is about."""
+        place = (row.namespace, row.key)
+        if expected is None:
+            commit = self._core.engine.commits_of([row.revision or 0])
+            left = [
+                entry.version
+                for entry in self._core.engine.commit_entries(commit)
+                if (entry.namespace, entry.key) == place
+            ]
+            # A tombstone that was left is absent.
+            if not left or left[0] == version or (not version and head and left[0] == head.version):
+                return
+            expected = left[0]
+        if expected != version:
+            theirs = head if version else None
+            item = StaleItem(place, "write", expected, version, None, theirs)
+            error = self._core.conflict_error([item], self._scope)
+            name = display_key(self._scope.relative(place[0]), place[1])
+            raise ConflictError(
+                f"{name!r} has moved on from version {expected} to {version} since conflict "
+                f"{row.id} was parked; nothing was written: look at both, then resolve it with "
+                f'expected_version={version}, or take="theirs"',
+                conflicts=error.conflicts,
+            )
 
     def _who(self, agent: str | None) -> str | None:
         checked = check_label_text(agent, "agent", self._core.limits)

@@ -133,7 +133,7 @@ class _Cleaning:
         marks = (load(metadata) if metadata else {}) | {_MARK: mark}
         self._metadata = canonical(marks).decode()
         self._fingerprint = writes.fingerprint("revert derived", (), mark)
-        self._refused: set[Place] = set()  # what a hook could not merge
+        self._refused: set[tuple[Place, int]] = set()  # versions that a hook could not merge
 
     def run(self, *, dry_run: bool) -> Contamination:
         """Plans, and does it unless it is a dry run."""
@@ -170,7 +170,7 @@ class _Cleaning:
             place = (encode(prefix + conflict.namespace), conflict.key)
             item, _match = plan.undoing.stale.get(place, (None, None))
             if item is not None and item.version == conflict.current_version:
-                self._refused.add(place)
+                self._refused.add((place, item.version))
 
     # What is told.
 
@@ -266,14 +266,14 @@ class _Cleaning:
                 steps.append(step)
             else:
                 others[place] = (derived[-1], step)
-        undoing = planned(core, self._scope, steps, merge=self._merge)
+        undoing = planned(core, self._scope, steps, merge=self._merge, position=position)
         plan = _Plan(spoilt, undoing, position.revision)
         for place, (last, outcome) in others.items():
             head = heads.get(place)
             there = head if head is not None and head.visible_at(position.now) else None
             plan.leave(place, self._left(last, there, outcome))
         for place, told in zip(list(undoing.keys), list(undoing.foreseen()), strict=True):
-            if told.outcome == "conflict" or place in self._refused:
+            if told.outcome == "conflict" or (place, told.current) in self._refused:
                 plan.leave(place, replace(told, outcome="conflict", restored=told.current))
         return plan
 

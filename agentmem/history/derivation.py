@@ -24,7 +24,6 @@ from agentmem.provenance import (
     MERGE,
     READ,
     RESTORED,
-    SCAN,
     UNKEPT,
     found_by_scan,
 )
@@ -164,7 +163,7 @@ class Walk:
             ref = (read.namespace, read.key, read.version)
             if read.kind == UNKEPT:
                 self.unkept.add(revision)
-            elif read.kind == SCAN:
+            elif read.scan is not None:
                 scans.append((revision, read))
             elif read.kind in (MERGE, RESTORED):
                 for row in by_revision[revision]:

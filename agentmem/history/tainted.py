@@ -24,7 +24,7 @@ from typing import Final
 
 from agentmem.engines.base import Engine, EntryRow, Place, ReadRow
 from agentmem.history.derivation import Ref, Walk, ref_of
-from agentmem.provenance import SCAN, UNDONE, found_by_scan
+from agentmem.provenance import UNDONE, found_by_scan
 
 __all__ = ["Spoilt", "spoilt_by"]
 
@@ -88,8 +88,8 @@ class Spoilt:
         gone = {ref[:2]: ref for ref in self.contains if self.rows[ref].deleted}
         met: dict[Ref, None] = {}
         for read in reads:
-            if read.kind == SCAN:
-                _asked, found = found_by_scan(read.scan or "{}")
+            if read.scan is not None:
+                _asked, found = found_by_scan(read.scan)
                 met |= {ids[id]: None for id in found if id in ids}
             elif read.kind != UNDONE:
                 place = (read.namespace, read.key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, Place
+from agentmem.engines.base import EntryRow, Place, Position
 from agentmem.history.inverse import inverse_of
 from agentmem.history.restoring import add_vectors, check_whole, is_as, put_back
 from agentmem.judge import sides
@@ -124,9 +124,16 @@ def _merges(item: StaleItem, match: Match) -> bool:
     return True
 
 
-def planned(core: Core, scope: Scope, steps: Sequence[Undo], *, merge: bool) -> Plan:
-    """What is to be done to undo entries, against what is there now."""
-    position = core.engine.position()
+def planned(
+    core: Core,
+    scope: Scope,
+    steps: Sequence[Undo],
+    *,
+    merge: bool,
+    position: Position | None = None,
+) -> Plan:
+    """What is to be done to undo entries, against what is there now, or was at a position."""
+    position = position or core.engine.position()
     places = [step.place for step in steps]
     rows = core.engine.points(places, position.revision) if places else []
     heads = {(row.namespace, row.key): row for row in rows}

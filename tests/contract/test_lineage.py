@@ -315,5 +315,6 @@ def test_nothing_derived_is_left_under_concurrent_writers(make_store: StoreMaker
     for thread in threads:
         thread.join()
     assert done.commit is not None
+    assert "conflict" not in outcomes(done).values()
     left = store.audit.revert_derived("fact", 1)
     assert set(outcomes(left).values()) <= {"unchanged", "overwritten"}

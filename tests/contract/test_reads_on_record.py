@@ -11,6 +11,7 @@ from agentmem import Store, merge
 from agentmem.provenance import (
     BASE,
     CONTEXT,
+    LOOK,
     MERGE,
     READ,
     RESTORED,
@@ -50,7 +51,7 @@ def test_an_unchecked_read_is_kept_too(store: Store) -> None:
         tx.list(track=False)
         tx.get("missing", track=False)
         tx.put("b", 1)
-    assert kept(store) == [(CONTEXT, "", "a", 1), (SCAN, "", "", 1)]
+    assert kept(store) == [(CONTEXT, "", "a", 1), (LOOK, "", "", 1)]
 
 
 def test_a_scan_and_a_search_are_one_row_each_with_what_they_found(store: Store) -> None:

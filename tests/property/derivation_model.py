@@ -39,6 +39,7 @@ class Open:
     tx: Transaction
     base: int
     read: set[Name] = field(default_factory=set)
+    checked: set[Name] = field(default_factory=set)
     writes: dict[str, tuple[str, int | None]] = field(default_factory=dict)
 
 
@@ -48,6 +49,7 @@ class Model:
     def __init__(self) -> None:
         self.versions: dict[Name, Version] = {}
         self.read: dict[int, set[Name]] = {}
+        self.checked: dict[int, tuple[int, set[Name]]] = {}  # (base, what must not have changed)
 
     def newest(self, key: str, revision: int | None = None) -> Name | None:
         """The newest version of a key, at or below a revision."""
@@ -83,6 +85,24 @@ class Model:
 
         ones = {name for name in self.versions if derived(name)}
         return ones, {name for name in self.versions if is_spoilt(name)} - ones
+
+    def skewed(self) -> set[tuple[int, int]]:
+        """Pairs of commits that each have read what the other replaced."""
+
+        def missed(reader: int, writer: int) -> bool:
+            _base, read = self.checked[reader]
+            mine = {key for key, _version in read}
+            return any(
+                name[0] in mine and version.revision == writer
+                for name, version in self.versions.items()
+            )
+
+        return {
+            (first, second)
+            for second, (base, _read) in self.checked.items()
+            for first in self.checked
+            if base < first < second and missed(second, first) and missed(first, second)
+        }
 
     def sources(self, name: Name) -> set[Name]:
         """A version and all that it was derived from."""
@@ -166,6 +186,8 @@ class History:
         seen = self.model.newest(key, one.base)
         if seen and (track or self.model.versions[seen].value is not None):
             one.read.add(seen)
+            if track and self.model.versions[seen].value is not None:
+                one.checked.add(seen)
 
     def scan(self, slot: int, prefix: str, limit: int | None) -> None:
         """Several keys, in order."""
@@ -179,6 +201,7 @@ class History:
             if key.startswith(prefix)
         )
         one.read |= {name for _key, name in seen[:limit]}
+        one.checked |= {name for _key, name in seen[:limit]}
 
     def write(self, slot: int, key: str, kind: str, value: int) -> None:
         """Each key once."""
@@ -216,6 +239,8 @@ class History:
             key: done for key, done in one.writes.items() if done[0] != "delete" or key in now
         }
         self._committed(writes, one.read, over)
+        if not merged:
+            self.model.checked[commit.revision] = (one.base, one.checked)
 
     def _committed(
         self,

@@ -83,3 +83,21 @@ def test_the_same_on_a_server(history: list[tuple[Any, ...]], data: st.DataObjec
             _check(store, history, data)
     finally:
         backend.remove({target})
+
+
+@given(steps)
+@settings(max_examples=80)
+def test_write_skew_is_found_where_it_was_and_nowhere_under_serializable(
+    history: list[tuple[Any, ...]],
+) -> None:
+    with agentmem.open(":memory:", durability="relaxed", embedder=None) as store:
+        played = History(store)
+        for step in history:
+            played.play(step)
+        found = {race.revisions for race in store.audit.races() if race.kind == "write_skew"}
+        assert played.model.skewed() <= found
+    with agentmem.open(":memory:", durability="relaxed", embedder=None) as store:
+        played = History(store)
+        for step in history:
+            played.play((*step[:2], "serializable") if step[0] == "begin" else step)
+        assert [race for race in store.audit.races() if race.kind == "write_skew"] == []
