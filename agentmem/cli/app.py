@@ -12,10 +12,12 @@ from agentmem.cli import (
     demo_command,
     entries,
     exchanging,
+    log_command,
     merging,
     moving,
     searching,
     store_commands,
+    undoing,
     versions,
 )
 from agentmem.cli.call import Shared
@@ -84,7 +86,9 @@ def shared(
 store_commands.register_init(app)
 entries.register(app)
 searching.register(app)
+log_command.register(app)
 versions.register(app)
+undoing.register(app)
 merging.register(app)
 store_commands.register(app)
 exchanging.register(app)

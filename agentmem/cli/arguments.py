@@ -19,7 +19,9 @@ __all__ = [
     "key_and_version",
     "namespace_argument",
     "parse_at",
+    "parse_fields",
     "parse_number",
+    "parse_time",
     "parse_value",
     "parse_where",
     "whole_number",
@@ -165,18 +167,43 @@ def parse_at(text: str | None) -> int | str | datetime | None:
         return None
     if text.isascii() and text.isdecimal():
         return whole_number(text)
-    if _TIME.match(text) is None:
-        return text
+    return text if _TIME.match(text) is None else _moment(text, "--at")
+
+
+def parse_time(text: str | None, option: str) -> datetime | None:
+    """A time with its zone, as that of an ``--at``."""
+    return None if text is None else _moment(text, option)
+
+
+def _moment(text: str, option: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise CommandError(ExitCode.REFUSED, f"--at {text}: {error}") from error
+        raise CommandError(ExitCode.REFUSED, f"{option} {text}: {error}") from error
     if moment.tzinfo is None:
         raise CommandError(
             ExitCode.REFUSED,
-            f"--at {text} has no time zone; add one, as in 2026-01-31T12:00:00Z or +02:00",
+            f"{option} {text} has no time zone; add one, as in 2026-01-31T12:00:00Z or +02:00",
         )
     return moment
+
+
+def parse_fields(texts: list[str] | None, option: str) -> dict[str, Any] | None:
+    """Fields as NAME=VALUE each; VALUE is JSON, and what is none is a string."""
+    if not texts:
+        return None
+    fields: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise CommandError(ExitCode.USAGE, f"{option} {text} is not NAME=VALUE, as run=r17")
+        if name in fields:
+            raise CommandError(ExitCode.USAGE, f"{option} names {name!r} twice")
+        try:
+            fields[name] = json.loads(value, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            fields[name] = value
+    return fields
 
 
 def check_tag_name(name: str) -> str:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agentmem.cli.graph import plain
 from agentmem.cli.layout import (
     GAP,
     aligned,
@@ -24,6 +25,7 @@ from agentmem.cli.layout import (
     printable,
     shared_widths,
     shortened,
+    width_of,
 )
 from agentmem.cli.styles import colour_of, has_colours, is_terminal, styled, terminal_width
 
@@ -79,6 +81,34 @@ class Output:
         indent = 2 if self.terminal else None
         text = json.dumps(document, ensure_ascii=False, indent=indent)
         self._write(printable(text, keep="\n") + "\n")
+
+    def record(self, document: Any) -> None:
+        """Prints one JSON document of several, on a line of its own."""
+        text = json.dumps(document, ensure_ascii=False)
+        self._write(printable(text) + "\n")
+
+    def row(self, cells: Iterable[tuple[str, str | None]], graph: str = "") -> None:
+        """Prints one line of texts with colours, those that are empty left out.
+
+        On a terminal it takes one line, whatever the texts hold: it is cut.
+
+        Args:
+            graph: what is drawn before them, see `agentmem.cli.graph`.
+        """
+        if not _can_print(graph):
+            graph = plain(graph)
+        left = terminal_width() if self.terminal else None
+        shown: list[tuple[str, str | None]] = [(graph, "dim")] if graph else []
+        shown += [(printable(text), style) for text, style in cells if text]
+        parts = []
+        for text, style in shown:
+            if left is not None:
+                if left <= 0:
+                    break
+                text = folded(text, left, 1)[0]  # noqa: PLW2901  # what is shown of it
+                left -= width_of(text) + len(GAP)
+            parts.append(self._styled(text, style))
+        self._write(GAP.join(parts) + "\n")
 
     def line(self, text: str, style: str | None = None) -> None:
         """Prints one line, whatever the text holds."""

@@ -9,13 +9,17 @@ from agentmem.engines.base import Migrations
 from agentmem.exchange.backup import Backup
 from agentmem.exchange.exporting import Exported
 from agentmem.exchange.loading import Loaded
+from agentmem.history.between import KeyDifference
+from agentmem.history.blame import Blame
 from agentmem.history.copy import CopyReport
 from agentmem.history.diff import Difference
+from agentmem.history.revert import Reversal
 from agentmem.history.verify import Report
 from agentmem.model import Commit, ConflictRecord, Entry, Hit, Tag
 
 __all__ = [
     "backup_document",
+    "blame_document",
     "commit_document",
     "conflict_document",
     "copy_document",
@@ -23,9 +27,11 @@ __all__ = [
     "entry_document",
     "exported_document",
     "hit_document",
+    "key_difference_document",
     "loaded_document",
     "migrations_document",
     "report_document",
+    "reversal_document",
     "tag_document",
 ]
 
@@ -103,6 +109,55 @@ def difference_document(difference: Difference) -> dict[str, Any]:
         "kind": difference.kind,
         "before": difference.before,
         "after": difference.after,
+    }
+
+
+def key_difference_document(difference: KeyDifference) -> dict[str, Any]:
+    """One key that differs between two revisions."""
+    before, after = difference.before, difference.after
+    return {
+        "namespace": list(difference.namespace),
+        "key": difference.key,
+        "before_version": 0 if before is None else before.version,
+        "after_version": 0 if after is None else after.version,
+        "differences": [difference_document(each) for each in difference.differences],
+    }
+
+
+def blame_document(blame: Blame) -> dict[str, Any]:
+    """One path of a value, and who set it."""
+    return {
+        "path": blame.path,
+        "value": blame.value,
+        "version": blame.version,
+        "revision": blame.revision,
+        "operation": blame.operation,
+        "merged": blame.merged,
+        "agent": blame.agent,
+        "op_id": blame.op_id,
+        "committed_at": _time(blame.committed_at),
+        "note": blame.note,
+        "or_earlier": blame.or_earlier,
+    }
+
+
+def reversal_document(reversal: Reversal) -> dict[str, Any]:
+    """A commit that undoes, as it is or as it would be."""
+    return {
+        "commit": None if reversal.commit is None else commit_document(reversal.commit),
+        "keys": [
+            {
+                "namespace": list(each.namespace),
+                "key": each.key,
+                "version": each.version,
+                "restored": each.restored,
+                "current": each.current,
+                "current_agent": each.current_agent,
+                "outcome": each.outcome,
+                "strategy": each.strategy,
+            }
+            for each in reversal.keys
+        ],
     }
 
 

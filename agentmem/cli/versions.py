@@ -1,18 +1,24 @@
-"""Looking back: log, history, show, diff."""
+"""Looking back at keys: history, show, diff, blame."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
-from agentmem.cli.arguments import key_and_version, whole_number
+from agentmem.cli.arguments import key_and_version, parse_at, whole_number
 from agentmem.cli.call import Call, command
 from agentmem.cli.failures import CommandError, ExitCode
-from agentmem.cli.options import KeyArgument, LimitOption
+from agentmem.cli.options import AtOption, KeyArgument, LimitOption
 from agentmem.cli.output import as_json
-from agentmem.cli.shapes import commit_document, difference_document, entry_document
-from agentmem.cli.spelling import changes_text, namespace_text, second
+from agentmem.cli.shapes import (
+    blame_document,
+    difference_document,
+    entry_document,
+    key_difference_document,
+)
+from agentmem.cli.spelling import namespace_text, second
 from agentmem.history.diff import Difference
 from agentmem.model import Entry, display_key
 
@@ -21,20 +27,15 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    command(app, example="agentmem log --agent alice --limit 10")(log)
     command(app, example="agentmem history plan -n team/alice")(history)
     command(app, example="agentmem show plan@2")(show)
     command(app, example="agentmem diff plan 1 3")(diff)
+    command(app, example="agentmem blame plan --at 42")(blame)
 
 
-def log(
+def history(
     call: Call,
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="Only commits of this agent.")
-    ] = None,
-    op_id: Annotated[
-        str | None, typer.Option("--op-id", metavar="ID", help="Only that of this operation.")
-    ] = None,
+    key: KeyArgument,
     after: Annotated[
         int | None,
         typer.Option(
@@ -47,35 +48,18 @@ def log(
             "--upto", metavar="REVISION", parser=whole_number, help="No later revisions than this."
         ),
     ] = None,
+    at: AtOption = None,
     limit: LimitOption = None,
 ) -> None:
-    """List the commits, newest first."""
-    commits = call.store.log(
-        call.namespace, agent=agent, op_id=op_id, after=after or 0, upto=upto, limit=limit
-    )
-    if call.out.json:
-        call.out.document([commit_document(commit) for commit in commits])
-        return
-    call.out.table(
-        ("revision", "time", "agent", "op id", "changes", "note"),
-        [
-            (
-                commit.revision,
-                second(commit.committed_at),
-                commit.agent,
-                commit.op_id,
-                changes_text(commit),
-                commit.note,
-            )
-            for commit in commits
-        ],
-    )
-
-
-def history(call: Call, key: KeyArgument, limit: LimitOption = None) -> None:
     """List the versions of a key, newest first."""
-    entries = call.store.history(key, namespace=call.namespace, limit=limit)
-    if not entries and limit != 0:
+    if at is not None:
+        revision = call.store.snapshot(at=parse_at(at)).revision
+        upto = revision if upto is None else min(upto, revision)
+    entries = call.store.history(
+        key, namespace=call.namespace, after=after or 0, upto=upto, limit=limit
+    )
+    everything = after is None and upto is None and limit != 0
+    if not entries and everything:
         name = display_key(call.labels, key)
         raise CommandError(ExitCode.ABSENT, f"{name!r} was never written")
     if call.out.json:
@@ -132,20 +116,44 @@ def show(
 
 def diff(
     call: Call,
-    key: KeyArgument,
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="The key, for versions.", show_default=False)
+    ],
     a: Annotated[
-        int, typer.Argument(metavar="A", help="A version.", parser=whole_number, show_default=False)
+        str, typer.Argument(metavar="A", help="A version; or the first moment.", show_default=False)
     ],
     b: Annotated[
-        int, typer.Argument(metavar="B", help="Another.", parser=whole_number, show_default=False)
-    ],
+        str | None, typer.Argument(metavar="B", help="Another version.", show_default=False)
+    ] = None,
+    limit: LimitOption = None,
 ) -> None:
-    """Show what changed in a key from version A to B; 0 is absent."""
-    found = call.store.audit.diff(key, a, b, namespace=call.namespace)
+    """Show what changed in a KEY from version A to B; 0 is absent.
+
+    With two arguments, each a revision, a tag or a time: every key that differs between the two.
+    """
+    if b is None:
+        _diff_moments(call, parse_at(key), parse_at(a), limit)
+        return
+    if limit is not None:
+        raise CommandError(ExitCode.USAGE, "--limit counts keys; a diff of versions is of one")
+    versions = whole_number(a), whole_number(b)
+    found = call.store.audit.diff(key, *versions, namespace=call.namespace)
     if call.out.json:
         call.out.document([difference_document(difference) for difference in found])
     else:
         call.out.changes([_difference_line(difference) for difference in found])
+
+
+def _diff_moments(call: Call, a: object, b: object, limit: int | None) -> None:
+    found = call.store.audit.diff_revisions(a, b, namespace=call.namespace)
+    for each in islice(found, limit):
+        if call.out.json:
+            call.out.record(key_difference_document(each))
+            continue
+        name = display_key(each.namespace, each.key)
+        versions = [0 if entry is None else entry.version for entry in (each.before, each.after)]
+        call.out.changes([f"@ {name}  {versions[0]} -> {versions[1]}"])
+        call.out.changes([_difference_line(difference) for difference in each.differences])
 
 
 def _difference_line(difference: Difference) -> str:
@@ -154,3 +162,26 @@ def _difference_line(difference: Difference) -> str:
     if difference.kind == "removed":
         return f"- {difference.path}  {as_json(difference.before)}"
     return f"~ {difference.path}  {as_json(difference.before)} -> {as_json(difference.after)}"
+
+
+def blame(call: Call, key: KeyArgument, at: AtOption = None) -> None:
+    """Show which commit last set each path of a key's value."""
+    found = call.store.audit.blame(key, namespace=call.namespace, at=parse_at(at))
+    if call.out.json:
+        call.out.document([blame_document(each) for each in found])
+        return
+    call.out.table(
+        ("path", "version", "revision", "time", "agent", "note", "value"),
+        [
+            (
+                each.path,
+                f"{each.version} or earlier" if each.or_earlier else each.version,
+                each.revision,
+                second(each.committed_at),
+                each.agent,
+                each.note,
+                as_json(each.value),
+            )
+            for each in found
+        ],
+    )
