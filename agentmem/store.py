@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from agentmem import writes
 from agentmem.clock import Clock, as_microsecond_clock
-from agentmem.coordination import leases
-from agentmem.coordination.leases import Lease, LeaseState
-from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, QueueState, queue_of, queues_of
+from agentmem.coordination.view import CoordinatingView
 from agentmem.core import Core
 from agentmem.engines.base import Change, Place
 from agentmem.errors import IndeterminateCommitError, InvalidValueError
@@ -41,7 +38,7 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Hook)
 
 
-class Store(WritingView):
+class Store(WritingView, CoordinatingView):
     """A shared memory, or a scoped part of it. Safe for use from many threads.
 
     Made by `agentmem.open` and `Store.scoped`. Reads show the present; use `snapshot` for
@@ -315,68 +312,6 @@ class Store(WritingView):
         depth = len(self._scope.prefix)
         inside = [each for each in stored if each.pattern.parts[:depth] == self._scope.prefix]
         return [("/".join(each.pattern.parts[depth:]), each.strategy.spec) for each in inside]
-
-    # Coordination.
-
-    def lease(
-        self,
-        name: str,
-        *,
-        ttl_s: float = 30,
-        wait_s: float = 0,
-        auto_renew: bool = False,
-        agent: str | None = None,
-    ) -> Lease:
-        """The right to do something alone, for a time; had when the `Lease` is entered.
-
-        Args:
-            name: of the lease; it belongs to this view of the store.
-            ttl_s: seconds until it expires, from when it is granted or renewed.
-            wait_s: how long to wait for it. Who waits gets it in the order of asking.
-            auto_renew: renew it in the background for as long as it is held.
-            agent: who holds it, for people.
-        """
-        return leases.lease_of(
-            self._core,
-            self._scope,
-            name,
-            ttl_us=writes.ttl_microseconds(ttl_s),
-            wait_s=wait_s,
-            auto_renew=auto_renew,
-            agent=agent,
-        )
-
-    def leases(self) -> List[LeaseState]:
-        """The leases that are granted, expired ones included; of the store itself those of all."""
-        return leases.leases_of(self._core, self._scope)
-
-    def break_lease(self, name: str, *, key: bool = False, namespace: object = None) -> int | None:
-        """Ends a lease, whoever holds it: what its holder guards with it is not committed any more.
-
-        Args:
-            name: of a lease of this view.
-            key: the name is that of a key, in `namespace`, whose lease ``transact(lock=...)`` took.
-
-        Returns: the token that it was held by; None if it was not held.
-        """
-        if key:
-            place = self._scope.place(namespace, name)
-            return leases.break_key_lease(self._core, self._scope, place)
-        return leases.break_lease(self._core, self._scope, name)
-
-    def queue(self, name: str, *, max_attempts: int = MAX_ATTEMPTS) -> Queue:
-        """A queue of tasks; it is there with its first task.
-
-        Args:
-            name: of the queue; it belongs to this view of the store.
-            max_attempts: of the tasks put by this object: claimed so often without being
-                acknowledged, a task is dead.
-        """
-        return queue_of(self._core, self._scope, name, max_attempts)
-
-    def queues(self) -> List[QueueState]:
-        """The queues that hold tasks, dead ones included; of the store itself those of all."""
-        return queues_of(self._core, self._scope)
 
     # Parts and tools.
 
