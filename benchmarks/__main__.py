@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
     counters,
+    exchange,
     postgres,
     postgres_counter,
     processes,
@@ -49,6 +50,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *reads.BENCHMARKS,
     *search.BENCHMARKS,
     *counters.BENCHMARKS,
+    *exchange.BENCHMARKS,
     *postgres.BENCHMARKS,
     *postgres_counter.BENCHMARKS,
 )

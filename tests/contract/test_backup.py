@@ -270,6 +270,19 @@ def test_who_comes_second_is_refused(store: agentmem.Store, tmp_path: Path) -> N
     assert [name for name in left_in(tmp_path) if "partial" in name] == []
 
 
+def test_who_comes_in_the_last_moment_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "b.db"
+    with (
+        pytest.raises(agentmem.StorageError, match="exists"),
+        placing.placed(path, overwrite=False),
+    ):
+        monkeypatch.setattr(placing, "_check_free", lambda *_: None)  # it looked a moment ago
+        path.write_bytes(b"first")
+    assert path.read_bytes() == b"first"
+
+
 def test_what_is_there_is_refused_unless_told(store: agentmem.Store, tmp_path: Path) -> None:
     path = tmp_path / "b.db"
     path.write_bytes(b"mine")

@@ -6,6 +6,10 @@ import gzip
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +17,8 @@ from typing import Any, Final
 import pytest
 
 import agentmem
-from agentmem.exchange import exporting, loading, reading
+from agentmem.chain import commit_hash
+from agentmem.exchange import exporting, lines, loading, reading
 from agentmem.history import copy as copying
 from tests.contract.conftest import ManualClock, StoreMaker
 from tests.contract.test_copy import Pair, engine_of, everything, fill, pair
@@ -356,6 +361,40 @@ def test_a_wrong_line_is_named_and_nothing_is_written(
         load(target, whole)
 
 
+def chained(found: Documents) -> Documents:
+    """The documents with hashes that fit, as only a forger would make them."""
+    previous = b""
+    for each in found:
+        if each.get("type") == "commit":
+            row = lines.COMMIT.row(each)
+            fields = (*row[:8], row.attempt.hex(), *row[9:12])
+            previous = commit_hash(previous, fields, row.digests)
+            each["hash"] = b64encode(previous).decode()
+    found[0]["hash"] = previous.hex()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("op_id", "op ", "op_id was used by an earlier commit"),
+        ("first_entry_id", 1, "first_entry_id does not follow"),
+        ("committed_at", 1, "committed_at lies before"),
+    ],
+)
+def test_a_history_that_cannot_be_is_refused_whatever_its_hashes(
+    tmp_path: Path, whole: bytes, name: str, value: Any, reason: str
+) -> None:
+    found = documents(whole)
+    assert lines_of(chained(documents(whole))).splitlines()[0] == json.dumps(found[0]).encode()
+    [each for each in found if each.get("type") == "commit"][1][name] = value
+    with (
+        agentmem.open(tmp_path / "to.db", embedder=None) as target,
+        pytest.raises(agentmem.InvalidValueError, match=reason),
+    ):
+        load(target, lines_of(chained(found)))
+
+
 def test_wrong_lines_are_named_by_their_number(tmp_path: Path, whole: bytes) -> None:
     rows = whole.splitlines(keepends=True)
     with agentmem.open(tmp_path / "to.db", embedder=None) as target:
@@ -386,8 +425,8 @@ def test_every_way_of_cutting_a_file_off_is_noticed(tmp_path: Path, whole: bytes
             load(target, whole[:-20])
         with pytest.raises(agentmem.CorruptionError, match="cut off"):
             load(target, packed[:-20])
-        lines = whole.splitlines(keepends=True)
-        without = b"".join(line for line in lines if b'"type":"tag"' not in line)
+        rows = whole.splitlines(keepends=True)
+        without = b"".join(line for line in rows if b'"type":"tag"' not in line)
         with pytest.raises(agentmem.CorruptionError, match="not those that were written"):
             load(target, without)
         with pytest.raises(agentmem.InvalidValueError, match="stands after the end"):
@@ -557,3 +596,48 @@ def test_every_table_of_a_store_is_exported_or_follows_from_what_is(make_store: 
         "lease_waiters", "leases", "marks", "once_records", "task_operations", "tasks",
     }  # fmt: skip
     assert tables - of_the_moment == exported_tables | derived
+
+
+_KILLED: Final = """
+import os, signal, sys
+import agentmem
+from agentmem.exchange import loading
+from agentmem.history import copy
+
+loading._BATCH_ENTRIES, copy._PAGE_COMMITS = 3, 3
+target, path, deadly = sys.argv[1], sys.argv[2], int(sys.argv[3])
+calls = 0
+
+def die(what, done, total):
+    global calls
+    calls += what in ("copying", "loading")
+    if calls == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with agentmem.open(target, embedder=None) as store:
+    store.admin.load(path, progress=die)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [None, 7], ids=["history", "entries"])
+def test_a_load_that_is_killed_goes_on_where_it_was(
+    make_store: StoreMaker, tmp_path: Path, at: int | None
+) -> None:
+    path = tmp_path / "from.jsonl"
+    with agentmem.open(tmp_path / "from.db", embedder=None, durability="relaxed") as source:
+        for number in range(7):
+            source.put_many({f"k{number}{letter}": number for letter in "ab"})
+        source.admin.export(path, at=at)
+        target = make_store()
+        for deadly in (1, 1, 1, 100):
+            command = [sys.executable, "-c", _KILLED, make_store.target(), str(path), str(deadly)]
+            status = subprocess.run(command, check=False, timeout=120).returncode
+            assert target.admin.verify().problems == []
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL
+        assert status == 0
+        assert state_of(target) == state_of(source)
+        assert {entry.version for entry in target.list()} == {1}
+        assert target.revision == (7 if at is None else 5)
