@@ -355,6 +355,7 @@ class Committer:
             session.commit()
             self._marker.keep()
         else:
+            session.confirm()
             session.rollback()
 
     def _abandon(self, batch: _Batch) -> None:

@@ -555,6 +555,14 @@ class WriteSession(Protocol):
     def embedded_since(self, revision: int, within: Range, set_id: int) -> list[Place]:
         """As `Engine.embedded_since`."""
 
+    def confirm(self) -> None:
+        """Ends a session that appends nothing: that what it was told was true.
+
+        Raises:
+            TryAgainError: an engine may guess what a session finds, and let the commit prove it;
+                where there is none, it must be run again.
+        """
+
     def reads_of(self, after: int, upto: int) -> list[ReadRow]:
         """As `Engine.reads_of`."""
 

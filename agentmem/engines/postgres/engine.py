@@ -26,6 +26,7 @@ from agentmem.engines.base import (
     check_floor,
     vector_id,
 )
+from agentmem.engines.postgres.ahead import Ahead, End
 from agentmem.engines.postgres.coordination import CoordinationReads
 from agentmem.engines.postgres.failures import ServerError, row_missing
 from agentmem.engines.postgres.lane import PostgresLane
@@ -102,11 +103,15 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
 
     def point(self, place: Place, revision: int | None) -> Point:
         if revision is None:
-            row = self._first("point_now", *place)
-        else:
-            row = self._first("point_at", revision, *place)
-            check_floor(revision, row[0])
+            return self._point_now(place)[0]
+        row = self._first("point_at", revision, *place)
+        check_floor(revision, row[0])
         return Point(row[0], EntryRow._make(row[1:]) if row[1] is not None else None)
+
+    def _point_now(self, place: Place) -> tuple[Point, int]:
+        """The newest entry of a key, and the fence under which it was read."""
+        floor, fence, *row = self._first("point_now", *place)
+        return Point(floor, EntryRow._make(row) if row[0] is not None else None), fence
 
     def points(self, places: Sequence[Place], revision: int) -> list[EntryRow]:
         if not places:
@@ -271,6 +276,7 @@ class PostgresEngine(PostgresReads):
         self._clock = clock
         self._ahead_us = 0  # the server's clock before ours, as last seen
         self._lane = PostgresLane(self._pool, self._statements)
+        self._ahead = Ahead()
         self._close = weakref.finalize(self, self._pool.close)
         try:
             self.store_id: str = self._first("store_id")[0]
@@ -296,7 +302,12 @@ class PostgresEngine(PostgresReads):
 
     def session(self) -> PostgresSession:
         return PostgresSession(
-            self._pool, self._statements, self._nearest, self._durability, self._clock
+            self._pool,
+            self._statements,
+            self._nearest,
+            self._ahead,
+            self._durability,
+            self._clock,
         )
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
@@ -305,10 +316,17 @@ class PostgresEngine(PostgresReads):
     def make_way(self) -> None:
         self._lane.make_way()
 
+    def _point_now(self, place: Place) -> tuple[Point, int]:
+        point, fence = super()._point_now(place)
+        self._ahead.saw(place, point.row, fence)
+        return point, fence
+
     def position(self) -> Position:
-        *end, now, asked_us = self._first("position_and_asked")
-        revision, committed_at, last_hash, last_entry_id = end
+        *found, now, asked_us = self._first("position_and_asked")
+        end = End._make(found)
+        revision, committed_at, last_hash, last_entry_id = end[:4]
         self._lane.heard(asked_us)
+        self._ahead.heard(end, now)
         if self._clock is not None:
             now = self._clock()
         else:

@@ -19,16 +19,20 @@ _ENTRY: Final = """
 SELECT x.id, x.namespace, x.key, x.version, x.revision, x.operation, x.base_version, x.merged,
     x.value, x.text, x.created_at, x.expires_at, c.agent, c.op_id, c.committed_at
 """
+_APPEND: Final = """
+INSERT INTO {s}.reads (revision, position, kind, namespace, key, version, base_revision, scan)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::bigint[],
+    $7::bigint[], $8::text[])
+"""
 _ORDERED: Final = " ORDER BY r.revision, r.position"
 
 # What stands in a LATERAL with a LIMIT is one look into an index a row, whatever the planner
 # believes of the sizes of the tables.
 _MOST: Final = 1_000_000_000
 LINEAGE_STATEMENTS: Final = {
-    "append_reads": """INSERT INTO {s}.reads (revision, position, kind, namespace, key, version,
-            base_revision, scan)
-        SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[],
-            $6::bigint[], $7::bigint[], $8::text[])""",
+    "append_reads": _APPEND,
+    "reads_ahead": _APPEND
+    + " WHERE EXISTS (SELECT 1 FROM {s}.store s WHERE s.id = 1 AND s.hash = $9)",
     "reads_of": _READ + "FROM {s}.reads r WHERE r.revision > $1 AND r.revision <= $2" + _ORDERED,
     "reads_by": _READ
     + "FROM unnest($1::bigint[]) AS w(revision), LATERAL (SELECT * FROM {s}.reads t"

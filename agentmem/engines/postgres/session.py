@@ -1,4 +1,4 @@
-"""The write session on PostgreSQL: the store's row locked first, two round trips a commit.
+"""The write session on PostgreSQL: the store's row locked first, two round trips a commit, or one.
 
 ::
 
@@ -9,6 +9,10 @@
 READ COMMITTED, because the row's lock already makes commits take turns: every statement after it
 sees all that was committed before. A client that stops in between is cut off by the server after
 a few seconds, so it cannot hold the lock for ever.
+
+A session of one key may begin with a guess and without the lock; then its commit is one statement
+that holds only if the guess was right (`ahead`). Whatever it cannot answer by guessing ends it, and
+it is run again, with the lock.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from agentmem.engines.base import (
     Look,
     Moment,
     NewCommit,
+    NewEntry,
     Place,
     Position,
     Range,
@@ -36,12 +41,13 @@ from agentmem.engines.base import (
     StrategyRow,
     TryAgainError,
 )
+from agentmem.engines.postgres.ahead import Ahead, End
 from agentmem.engines.postgres.coordination import CHANGED_BY, values_of
 from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
 from agentmem.engines.postgres.nearest import Nearest, registered
 from agentmem.engines.postgres.pool import Pool
 from agentmem.engines.postgres.retention_statements import RETENTION_CHANGES
-from agentmem.engines.postgres.searching import SearchReads, appended, spaces_of
+from agentmem.engines.postgres.searching import SearchReads, appended, cut, spaces_of
 from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
 from agentmem.engines.postgres.wire import Rows, Statement, Wire
 
@@ -79,17 +85,22 @@ class PostgresSession:
         pool: Pool,
         statements: Statements,
         nearest: Nearest,
+        ahead: Ahead,
         durability: str,
         clock: MicrosecondClock | None,
     ) -> None:
         self._pool = pool
         self._nearest = nearest
+        self._ahead = ahead
         self._statements = statements
         self._synchronous = "off" if durability == "relaxed" else "on"
         self._clock = clock
         self._wire: Wire | None = None
         self._rows: NewCommit | None = None
-        self._floor = 0
+        self._end: End | None = None  # of the log, as found or as guessed
+        self._guessed = False
+        self._guessed_head: EntryRow | None = None
+        self._timeout_ms = 0
         self._moment: Moment | None = None
         self._indexed: Mapping[int, str] = {}  # sets, see `nearest`
         self._reads = _SessionReads(self)
@@ -103,6 +114,14 @@ class PostgresSession:
         spaces: bool = False,
         looks: Sequence[Look] = (),
     ) -> Start:
+        self._timeout_ms = timeout_ms
+        if not (spaces or looks):
+            guess = self._ahead.guess(places, operations, self._clock)
+            if guess is not None:
+                start, self._end = guess
+                self._guessed = True
+                self._guessed_head = start.heads[places[0]]
+                return start
         sql = self._statements
         batch: _Batch = [
             (BEGIN, ()),
@@ -125,6 +144,8 @@ class PostgresSession:
         known: dict[tuple[str, str], KnownOperation] = {}
         if places:
             heads |= _by_place(answers[3])
+            if len(places) == 1 and self._end is not None:
+                self._ahead.saw(places[0], heads[places[0]], self._end.fence)
         if operations:
             known = {(row[0], row[1]): KnownOperation(row[2], row[3]) for row in answers[-1]}
         return Start(position, heads, known, found, self._moment, looked)
@@ -155,16 +176,24 @@ class PostgresSession:
             self.rollback()
             self.release()
             raise row_missing(self._pool.target.location)
-        revision, committed_at, last_hash, last_entry_id, self._floor, indexed, now = rows[0]
+        *end, indexed, now = rows[0]
+        self._end = End._make(end)
         self._indexed = registered(indexed)
+        self._ahead.heard(self._end, now, sure=True)
         if self._clock is not None:
             now = self._clock()
         self._moment = Moment("", now)
-        return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
+        return Position(*self._end[:4], max(now, self._end.committed_at))
 
     def _open(self) -> Wire:
+        self.confirm()
         assert self._wire is not None, "the session was not entered"
         return self._wire
+
+    def confirm(self) -> None:
+        if self._guessed:
+            self._ahead.missed()
+            raise TryAgainError("what it judged by was guessed")
 
     def _read(self, statement: Statement, values: Sequence[Any]) -> Rows:
         return self._run([(statement, values)])[0]
@@ -202,7 +231,8 @@ class PostgresSession:
         return [StrategyRow._make(row) for row in self._read(self._statements["strategies"], ())]
 
     def floor(self) -> int:
-        return self._floor
+        assert self._end is not None, "the session was not entered"
+        return self._end.floor
 
     def spaces(self) -> Spaces:
         return spaces_of(self._read(self._statements["spaces"], ()))
@@ -232,14 +262,32 @@ class PostgresSession:
 
     def commit(self) -> None:
         assert self._rows is not None, "nothing was appended"
+        if self._guessed:
+            self._commit_ahead(self._rows)
+            return
         changes = self._rows.changes
         batch = self._appending(self._rows)
         if self._indexed:
             batch += self._nearest.changes(self._indexed, self._rows)
+        if changes or not self._rows.commits:
+            batch.append((self._statements["fence"], ()))
         batch += [self._changing(change) for change in changes]
         batch.append((COMMIT, ()))
+        answers = self._committed(self._open(), batch)
+        if answers[-1].tag != "COMMIT":
+            raise TryAgainError(f"COMMIT was answered by {answers[-1].tag}")
+        self._nearest.doubted = False
+        for change, answer in zip(changes, answers[-1 - len(changes) : -1], strict=True):
+            change.count = answer.changed
+        if changes or not self._rows.commits:
+            self._ahead.forget()
+        else:
+            self._note_commits(self._rows)
+
+    def _committed(self, wire: Wire, batch: _Batch) -> list[Rows]:
+        """The round trip in which a commit is made."""
         try:
-            answers = self._open().run(batch)
+            return wire.run(batch)
         except LostError as error:
             raise CommitUnknownError(str(error)) from error
         except ServerError as error:
@@ -249,12 +297,55 @@ class PostgresSession:
             if error.can_try_again or (self._indexed and self._nearest.doubt(error)):
                 raise TryAgainError(str(error)) from error
             # The failed statement has aborted the transaction, and COMMIT was passed over.
-            raise translated(error, self._pool.target.location) from error
-        if answers[-1].tag != "COMMIT":
-            raise TryAgainError(f"COMMIT was answered by {answers[-1].tag}")
-        self._nearest.doubted = False
-        for change, answer in zip(changes, answers[-1 - len(changes) : -1], strict=True):
-            change.count = answer.changed
+            raise translated(
+                error, self._pool.target.location, waited_ms=self._timeout_ms
+            ) from error
+
+    def _commit_ahead(self, rows: NewCommit) -> None:
+        """The whole commit in one statement, which does nothing if the guess was wrong."""
+        assert self._end is not None, "the session was entered"
+        if not _is_one(rows):
+            self.confirm()
+        (commit,), (entry,) = rows.commits, rows.entries
+        head = self._guessed_head
+        expected = "" if head is None else f"{head.id}/{_shown(head.expires_at)}"
+        words = next((cut(text) for text in rows.texts.values()), None)
+        gone = next((id for id, _text in rows.gone), None)
+        values = (
+            *commit, *entry, self._end.hash, self._end.fence, expected, int(self._clock is None),
+            str(self._timeout_ms), self._synchronous, words, gone,
+        )  # fmt: skip
+        sql = self._statements
+        batch: _Batch = [(sql["append_ahead"], values)]
+        for name, found, width in (
+            ("results_ahead", rows.results, 3),
+            ("reads_ahead", rows.reads, 8),
+        ):
+            if found:
+                batch.append((sql[name], (*_columns(found, width), commit[-1])))
+        self._wire = wire = self._pool.take()
+        answers = self._committed(wire, batch)
+        ((done, now),) = answers[0]
+        if not done:
+            self.confirm()
+        self._ahead.hit(now)
+        self._note_commits(rows)
+
+    def _note_commits(self, rows: NewCommit) -> None:
+        """What this process knows of the store, now that it has committed."""
+        assert self._end is not None, "the session was entered"
+        last = rows.commits[-1]
+        revision, committed_at, last_hash, last_id = last[0], last[1], last[13], last[9] + last[10]
+        end = self._end._replace(
+            revision=revision, committed_at=committed_at, hash=last_hash, last_entry_id=last_id - 1
+        )
+        heads: dict[Place, EntryRow | None] = {
+            (each.namespace, each.key): None for each in rows.entries
+        }
+        if len(rows.entries) == 1:
+            entry = rows.entries[0]
+            heads[entry.namespace, entry.key] = _head_of(entry, last)
+        self._ahead.committed(end, heads)
 
     def _appending(self, rows: NewCommit) -> _Batch:
         sql = self._statements
@@ -323,6 +414,30 @@ class PostgresSession:
         wire, self._wire = self._wire, None
         if wire is not None:
             self._pool.give_back(wire)
+
+
+def _is_one(rows: NewCommit) -> bool:
+    """Whether the rows are one commit of one entry, with nothing beside what goes with it."""
+    return (
+        len(rows.commits) == 1
+        and len(rows.entries) == 1
+        and len(rows.gone) <= 1
+        and not (rows.touches or rows.conflicts or rows.changes or rows.sets or rows.spaces)
+        and not (rows.vectors or rows.pending or rows.settled)
+    )
+
+
+def _shown(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _head_of(entry: NewEntry, commit: tuple[Any, ...]) -> EntryRow:
+    """A new entry as it is read from now on."""
+    return EntryRow(
+        entry.id, entry.namespace, entry.key, entry.version, entry.revision, entry.operation,
+        entry.base_version, entry.merged, entry.value, entry.text, entry.created_at,
+        entry.expires_at, commit[4], commit[3], commit[1],
+    )  # fmt: skip
 
 
 class _SessionReads(SearchReads):

@@ -54,6 +54,11 @@ _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _ARRAY: Final = re.compile(r"(\$[0-9]+::[a-z]+\[\])")
 _NAMES: Final = re.compile(r"\{(?:config|s|n|x)\}")
 _POSITION: Final = "revision, committed_at, hash, last_entry_id"
+# By how much a commit made without asking for the time may be dated before it.
+_LATE_US: Final = 20_000
+_SYNCHRONOUS: Final = """set_config('synchronous_commit', CASE WHEN {} = 'off' THEN 'off'
+            WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
+            ELSE current_setting('synchronous_commit') END, true)"""
 
 # LIMIT 1 keeps the planner at one look into an index a row, whatever it believes of the sizes of
 # tables that were empty when the statement was prepared.
@@ -76,14 +81,13 @@ _STATEMENTS: Final = {
     # A commit, first round trip.
     "settings": """SELECT set_config('lock_timeout', $1, true),
         set_config('idle_in_transaction_session_timeout', $2, true),
-        set_config('synchronous_commit', CASE WHEN $3 = 'off' THEN 'off'
-            WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
-            ELSE current_setting('synchronous_commit') END, true)""",
+        """
+    + _SYNCHRONOUS.format("$3"),
     # In a statement of its own: one that locked and read other tables would answer from before
     # the wait. The clock is asked above the CTE, so after the wait, too.
     "lock": f"""WITH locked AS MATERIALIZED (
-            SELECT {_POSITION}, floor, nearest FROM {{s}}.store WHERE id = 1 FOR UPDATE)
-        SELECT {_POSITION}, floor, nearest, {_NOW} FROM locked""",
+            SELECT {_POSITION}, floor, fence, nearest FROM {{s}}.store WHERE id = 1 FOR UPDATE)
+        SELECT {_POSITION}, floor, fence, nearest, {_NOW} FROM locked""",
     "heads": "SELECT "
     + _COLUMNS
     + " FROM unnest($1::text[], $2::text[]) AS w(namespace, key), "
@@ -103,6 +107,35 @@ _STATEMENTS: Final = {
                 version = excluded.version, revision = excluded.revision)
         UPDATE {s}.store SET revision = $1, committed_at = $2, hash = $14, last_entry_id = $15
         WHERE id = 1""",
+    # A whole commit in one round trip, see `ahead`. Where it waits for the lock, and another commit
+    # was first, the server looks at the conditions of the row again, and does nothing.
+    "append_ahead": f"""WITH settings AS MATERIALIZED (
+            SELECT set_config('lock_timeout', $34, true), {_SYNCHRONOUS.format("$35")}),
+        moved AS (UPDATE {{s}}.store s SET revision = $1, committed_at = $2, hash = $14,
+                last_entry_id = $15, texts = s.texts + CASE WHEN $36::text IS NULL THEN 0 ELSE 1 END
+                    - (SELECT COUNT(*) FROM {{s}}.texts t WHERE t.entry_id = $37::bigint)
+            FROM settings WHERE s.id = 1 AND s.hash = $30 AND s.fence = $31 AND s.nearest IS NULL
+                AND ($33::int = 0 OR $2 BETWEEN {_NOW} - {_LATE_US} AND {_NOW})
+                AND $32::text = COALESCE((SELECT concat(h.entry_id, '/', x.expires_at)
+                    FROM {{s}}.heads h JOIN {{s}}.entries x ON x.id = h.entry_id
+                    WHERE h.namespace = $16 AND h.key = $17 LIMIT 1), '')
+                AND ($4::text IS NULL OR NOT EXISTS (
+                    SELECT 1 FROM {{s}}.commits k WHERE k.scope = $3 AND k.op_id = $4))
+            RETURNING 1),
+        c AS (INSERT INTO {{s}}.commits SELECT $1::bigint, $2::bigint, $3::text, $4::text, $5::text,
+            $6::text, $7::text, $8::bigint, $9::bytea, $10::bigint, $11::int, $12::text,
+            $13::bytea, $14::bytea FROM moved),
+        e AS (INSERT INTO {{s}}.entries SELECT $15::bigint, $16::text, $17::text, $18::bigint,
+            $19::bigint, $20::int, $21::bigint, $22::text, $23::text, $24::text, $25::bigint,
+            $26::bigint, $27::bigint, $28::bytea, $29::bytea FROM moved),
+        h AS (INSERT INTO {{s}}.heads SELECT $16, $17, $15, $19, $18 FROM moved
+            ON CONFLICT (namespace, key) DO UPDATE SET entry_id = excluded.entry_id,
+                version = excluded.version, revision = excluded.revision),
+        g AS (DELETE FROM {{s}}.texts
+            WHERE entry_id = (SELECT $37::bigint FROM moved WHERE $37 IS NOT NULL)),
+        t AS (INSERT INTO {{s}}.texts SELECT $15, $16, to_tsvector({{config}}, $36) FROM moved
+            WHERE $36 IS NOT NULL)
+        SELECT (SELECT COUNT(*) FROM moved), {_NOW}""",
     "append_commits": """INSERT INTO {s}.commits SELECT * FROM unnest($1::bigint[], $2::bigint[],
         $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bytea[],
         $10::bigint[], $11::int[], $12::text[], $13::bytea[], $14::bytea[])""",
@@ -121,6 +154,10 @@ _STATEMENTS: Final = {
         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[])""",
     "touch": """UPDATE {s}.entries x SET expires_at = w.expires_at
         FROM unnest($1::bigint[], $2::bigint[]) AS w(expires_at, id) WHERE x.id = w.id""",
+    # After append_ahead, if that has committed; as reads_ahead.
+    "results_ahead": """INSERT INTO {s}.operation_results
+        SELECT w.* FROM unnest($1::bigint[], $2::bytea[], $3::text[]) AS w, {s}.store s
+        WHERE s.id = 1 AND s.hash = $4""",
     "append_conflicts": """INSERT INTO {s}.conflicts (namespace, key, status, kind, strategy,
             base_version, theirs_version, ours, agent, op_id, revision, detected_at, note)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
@@ -158,7 +195,7 @@ _STATEMENTS: Final = {
     "store_id": "SELECT store_id FROM {s}.store",
     "position_at": """SELECT revision, committed_at, hash, first_entry_id + changes - 1
         FROM {s}.commits WHERE revision = $1""",
-    "point_now": "SELECT s.floor, "
+    "point_now": "SELECT s.floor, s.fence, "
     + _COLUMNS
     + """ FROM (SELECT $1::text AS namespace, $2::text AS key) w CROSS JOIN {s}.store s
         LEFT JOIN """
@@ -251,7 +288,7 @@ _STATEMENTS: Final = {
     "asked": f"SELECT urgent_until - {_NOW} FROM {{s}}.lane WHERE id = 1",
     # With what the lane asks for, so that a transaction need not go and look. Not on a replica,
     # where an unlogged table cannot be read.
-    "position_and_asked": f"""SELECT {_POSITION}, {_NOW},
+    "position_and_asked": f"""SELECT {_POSITION}, floor, fence, {_NOW},
             COALESCE((SELECT urgent_until FROM {{s}}.lane WHERE id = 1), 0) - {_NOW}
         FROM {{s}}.store WHERE id = 1""",
 }

@@ -282,6 +282,9 @@ class SqliteSession:
         except driver.Error as error:
             raise translated(error, self._connections.path) from error
 
+    def confirm(self) -> None:
+        """Nothing is guessed here."""
+
     def append(self, rows: NewCommit) -> None:
         cursor = self._open()
         try:

@@ -9,7 +9,8 @@ CREATE TABLE store (
     store_id text NOT NULL,         -- random, made with the store, never changes
     created_at bigint NOT NULL,
     floor bigint NOT NULL,          -- the lowest revision that can be read; 0: all
-    fence bigint NOT NULL,          -- counts empty writes that settle an indeterminate COMMIT
+    fence bigint NOT NULL,          -- counts the commits that take no revision, or change more than
+                                    -- the log: what is known of the rest is out of date
     revision bigint NOT NULL,       -- of the last commit
     committed_at bigint NOT NULL,   -- of the last commit
     hash bytea NOT NULL,            -- of the last commit
