@@ -150,6 +150,18 @@ def test_another_commit_to_another_key_is_seen(
     whole(store)
 
 
+def test_a_version_that_is_known_no_longer_is_the_newest(
+    store: agentmem.Store, other: agentmem.Store, trips: Trips
+) -> None:
+    store.put("n", 1)
+    other.put("n", 10, overwrite=True)
+    assert store.revision == 3  # now the end is known, and of the key an older version
+    trips.take()
+    assert store.increment("n").value == 11
+    assert trips.take() == (0, 1)
+    whole(store)
+
+
 def test_a_new_key_that_another_process_has_made_conflicts(
     store: agentmem.Store, other: agentmem.Store
 ) -> None:
