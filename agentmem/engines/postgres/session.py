@@ -18,6 +18,7 @@ it is run again, with the lock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
@@ -74,6 +75,9 @@ _CHANGES: Final = (
     | CHANGED_BY
     | RETENTION_CHANGES
 )
+# What goes with a commit of one entry in one round trip, and what does not.
+_AHEAD: Final = {"commits", "entries", "results", "marks", "reads", "texts", "gone"}
+_BESIDE: Final = [each.name for each in fields(NewCommit) if each.name not in _AHEAD]
 _Batch = list[tuple[Statement, Sequence[Any]]]
 
 
@@ -319,6 +323,7 @@ class PostgresSession:
         batch: _Batch = [(sql["append_ahead"], values)]
         for name, found, width in (
             ("results_ahead", rows.results, 3),
+            ("marks_ahead", rows.marks, 2),
             ("reads_ahead", rows.reads, 8),
         ):
             if found:
@@ -422,8 +427,7 @@ def _is_one(rows: NewCommit) -> bool:
         len(rows.commits) == 1
         and len(rows.entries) == 1
         and len(rows.gone) <= 1
-        and not (rows.touches or rows.conflicts or rows.changes or rows.sets or rows.spaces)
-        and not (rows.vectors or rows.pending or rows.settled)
+        and not any(getattr(rows, name) for name in _BESIDE)
     )
 
 

@@ -155,6 +155,9 @@ _STATEMENTS: Final = {
     "touch": """UPDATE {s}.entries x SET expires_at = w.expires_at
         FROM unnest($1::bigint[], $2::bigint[]) AS w(expires_at, id) WHERE x.id = w.id""",
     # After append_ahead, if that has committed; as reads_ahead.
+    "marks_ahead": """INSERT INTO {s}.log_marks
+        SELECT w.* FROM unnest($1::text[], $2::bigint[]) AS w, {s}.store s
+        WHERE s.id = 1 AND s.hash = $3 ON CONFLICT DO NOTHING""",
     "results_ahead": """INSERT INTO {s}.operation_results
         SELECT w.* FROM unnest($1::bigint[], $2::bytea[], $3::text[]) AS w, {s}.store s
         WHERE s.id = 1 AND s.hash = $4""",
