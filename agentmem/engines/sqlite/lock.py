@@ -34,6 +34,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -60,15 +61,22 @@ _ANY_TICKET: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _FIRST_TICKET, 0, 0
 
 
 class FairLock:
-    """The store's lock of one engine. One thread of the process asks for it at a time.
+    """The store's lock of one engine. Safe for use from many threads.
 
-    Guarantees: at most one engine of all processes on this machine holds it.
+    Most of the time the leader of the process's commits asks for it; the thread that builds an
+    index, and `reindex`, ask for it beside that.
+
+    Guarantees: at most one thread of all processes on this machine holds it.
     """
 
     def __init__(self, database_path: str) -> None:
         self._path = database_path
         self._turn = open_lock_file(database_path + "-turn")
         self._lock = open_lock_file(database_path + "-lock")
+        # Who waits for `_alone` holds `_door`: so whoever lets go of both cannot come back first.
+        # Both know their owner, whatever strikes in between.
+        self._door = threading.RLock()
+        self._alone = threading.RLock()  # protects what follows; held with the store's lock
         self._asking = self._held = False
         _open_locks.add(self)
 
@@ -78,20 +86,24 @@ class FairLock:
         Raises:
             StoreBusyError: it was not to be had in time.
         """
-        # Noted before it is so: letting go of what is not held does no harm, and an
-        # asynchronous exception can strike between any two lines.
-        self._held = True
+        started = time.monotonic()
+        deadline = started + timeout_ms / 1_000
         try:
+            for each in (self._door, self._alone):
+                if not each.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                    raise self._busy(started)
+            # Noted before it is so: letting go of what is not held does no harm, and an
+            # asynchronous exception can strike between any two lines.
+            self._held = True
+            _let_go(self._door)
             if _HAS_TICKETS and _nobody_waits(self._turn) and _try(self._lock):
                 return
-            self._wait(timeout_ms)
+            self._wait(started, deadline)
         except BaseException:
             self.release()
             raise
 
-    def _wait(self, timeout_ms: int) -> None:
-        started = time.monotonic()
-        deadline = started + timeout_ms / 1_000
+    def _wait(self, started: float, deadline: float) -> None:
         self._asking = True
         self._take(self._turn, started, deadline)
         if _HAS_TICKETS:
@@ -118,15 +130,18 @@ class FairLock:
         )
 
     def release(self) -> None:
-        """Lets go of whatever is held, even if an asynchronous exception struck `acquire`."""
-        if self._asking:
-            if _HAS_TICKETS:
-                _give_up_ticket(self._turn)
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
-            self._asking = False
-        if self._held:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-            self._held = False
+        """Lets go of whatever this thread holds, even if an exception struck `acquire`."""
+        if self._alone.acquire(blocking=False):  # else it is another's
+            if self._asking:
+                if _HAS_TICKETS:
+                    _give_up_ticket(self._turn)
+                fcntl.flock(self._turn, fcntl.LOCK_UN)
+                self._asking = False
+            if self._held:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+                self._held = False
+            _let_go(self._alone)
+        _let_go(self._door)
 
     def close(self) -> None:
         """Closes the files; a held lock is let go."""
@@ -136,6 +151,13 @@ class FairLock:
             if descriptor >= 0:
                 os.close(descriptor)
         self._turn = self._lock = -1
+
+
+def _let_go(lock: threading.RLock) -> None:
+    """Lets go of a lock as often as this thread holds it."""
+    with suppress(RuntimeError):
+        while True:
+            lock.release()
 
 
 def poll(descriptor: int, deadline: float) -> bool:
