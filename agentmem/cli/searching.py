@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import time
 from typing import Annotated, Any, Final
 
@@ -122,6 +124,9 @@ def _embedder(name: str | None) -> Any:
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:
         raise CommandError(ExitCode.USAGE, f"--embedder is local or MODULE:NAME, not {name!r}")
+    here = os.getcwd()
+    if here not in sys.path:  # the command's own folder is there instead
+        sys.path.insert(0, here)
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -158,11 +158,11 @@ class Indexes:
             folder = self._engine.index_folder(vector_set.id)
             if folder is None or not os.path.isdir(folder):
                 continue
+            found = True  # perhaps withdrawn by a purge that was refused below
             generations = Generations(folder, vector_set.dimension)
             with generations.builder(wait=True):  # whoever builds has read what was erased
                 row = self._engine.generation(vector_set.id)
                 if row is not None:
-                    found = True
                     change = Change("unpublish", {"set_id": row.set_id, "name": row.name})
                     rows = NewCommit(changes=[change])
                     write_beside(self._engine, limits, lambda _spaces, rows=rows: rows)  # type: ignore[misc]  # bound by its default
