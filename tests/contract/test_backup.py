@@ -274,12 +274,14 @@ def test_who_comes_in_the_last_moment_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "b.db"
-    with (
-        pytest.raises(agentmem.StorageError, match="exists"),
-        placing.placed(path, overwrite=False),
-    ):
-        monkeypatch.setattr(placing, "_check_free", lambda *_: None)  # it looked a moment ago
-        path.write_bytes(b"first")
+
+    def write() -> None:
+        with placing.placed(path, overwrite=False):
+            monkeypatch.setattr(placing, "_check_free", lambda *_: None)  # it looked a moment ago
+            path.write_bytes(b"first")
+
+    with pytest.raises(agentmem.StorageError, match="exists"):
+        write()
     assert path.read_bytes() == b"first"
 
 
