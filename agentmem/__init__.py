@@ -55,6 +55,7 @@ from agentmem.exchange.loading import Loaded
 from agentmem.history.between import KeyDifference
 from agentmem.history.blame import Blame
 from agentmem.history.cleaning import Contamination
+from agentmem.history.compact import CompactReport
 from agentmem.history.diff import Difference
 from agentmem.history.lineage import Edge, Lineage, Node
 from agentmem.history.purge import PurgeReport
@@ -93,6 +94,7 @@ __all__ = [
     "Clock",
     "ClosedError",
     "Commit",
+    "CompactReport",
     "CompactedError",
     "Conflict",
     "ConflictError",

@@ -452,6 +452,8 @@ class Judge:
         mark = self._steps.accept(request, changes) if self._steps and changes else None
         touched = self._touches(request, finals) if request.touches else []
         if request.change is not None:
+            if request.change.name == "set_tag":  # it keeps the floor from rising, from now on
+                check_floor(request.change.values["revision"], self._session.floor())
             request.change.values.setdefault("revision", self._tail.revision + 1)
             rows.changes.append(request.change)
         writes = [

@@ -372,14 +372,14 @@ class Purge(_Html):
 
     Attributes:
         revision: what was written up to this one was erased.
-        purged_at: when.
+        purged_at: when; None: it was purged in a store that this one was loaded from.
         agent: who, or None.
         note: why, or None.
         finished: whether no byte is left; else it has to be run again.
     """
 
     revision: int
-    purged_at: datetime
+    purged_at: datetime | None
     agent: str | None = None
     note: str | None = None
     finished: bool = True

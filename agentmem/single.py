@@ -8,7 +8,7 @@ from typing import Any, Final, TypedDict
 from agentmem import writes
 from agentmem.core import Core
 from agentmem.engines.base import CommitRow, ConflictRow, EntryRow, KnownOperation, Place
-from agentmem.errors import AgentMemError, ConflictError, InvalidValueError
+from agentmem.errors import AgentMemError, CompactedError, ConflictError, InvalidValueError
 from agentmem.model import DELETE, MISSING, Conflict, Entry
 from agentmem.operations import PUT
 from agentmem.records import conflict_row_of, entry_of
@@ -169,7 +169,18 @@ class Single:
                 core.warn_blind(receipt, self._scope)
             return receipt.rows
         core.check_known(request, receipt, self._mismatch)
-        return core.engine.commit_entries([core.commit_row(receipt.known.revision)])
+        commit = core.commit_row(receipt.known.revision)
+        rows = core.engine.commit_entries([commit])
+        if len(rows) < commit.changes:
+            raise self._compacted(commit)
+        return rows
+
+    def _compacted(self, commit: CommitRow) -> CompactedError:
+        return CompactedError(
+            f"op_id {self._op_id!r} was applied at revision {commit.revision}, and nothing was "
+            "written now; but what it returned then was compacted since",
+            floor=self._core.engine.floor(),
+        )
 
     def touch(self, place: Place, touch: Touch) -> Entry[Any]:
         """Moves an expiry."""
@@ -181,11 +192,11 @@ class Single:
         if receipt.known is None:
             return entry_of(receipt.touched[0], self._scope)
         self._core.check_known(request, receipt, self._mismatch)
-        result = self._core.commit_row(receipt.known.revision).result
-        first = load(result) if result is not None else {}
+        commit = self._core.commit_row(receipt.known.revision)
+        first = load(commit.result) if commit.result is not None else {}
         row = self._core.engine.entry_version(place, first.get("version", 0))
         if row is None:
-            raise missing(self._scope, place)
+            raise self._compacted(commit)
         return entry_of(row._replace(expires_at=first["expires_at"]), self._scope)
 
     def known(self) -> CommitRow | None:

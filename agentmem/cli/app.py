@@ -15,6 +15,7 @@ from agentmem.cli import (
     log_command,
     merging,
     moving,
+    retention,
     searching,
     store_commands,
     undoing,
@@ -92,6 +93,7 @@ undoing.register(app)
 merging.register(app)
 store_commands.register(app)
 exchanging.register(app)
+retention.register(app)
 moving.register(app)
 completing.register(app)
 demo_command.register(app)

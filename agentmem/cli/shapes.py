@@ -11,8 +11,10 @@ from agentmem.exchange.exporting import Exported
 from agentmem.exchange.loading import Loaded
 from agentmem.history.between import KeyDifference
 from agentmem.history.blame import Blame
+from agentmem.history.compact import CompactReport
 from agentmem.history.copy import CopyReport
 from agentmem.history.diff import Difference
+from agentmem.history.purge import PurgeReport
 from agentmem.history.revert import Reversal
 from agentmem.history.verify import Report
 from agentmem.model import Commit, ConflictRecord, Entry, Hit, Tag
@@ -21,6 +23,7 @@ __all__ = [
     "backup_document",
     "blame_document",
     "commit_document",
+    "compact_document",
     "conflict_document",
     "copy_document",
     "difference_document",
@@ -30,10 +33,35 @@ __all__ = [
     "key_difference_document",
     "loaded_document",
     "migrations_document",
+    "purge_document",
     "report_document",
     "reversal_document",
     "tag_document",
 ]
+
+
+def compact_document(report: CompactReport) -> dict[str, Any]:
+    """What a compaction did, or would do."""
+    return {
+        "floor": report.floor,
+        "held_by": report.held_by,
+        "expired": report.expired,
+        "versions": report.versions,
+        "results": report.results,
+        "dry_run": report.dry_run,
+    }
+
+
+def purge_document(report: PurgeReport) -> dict[str, Any]:
+    """What a purge did."""
+    return {
+        "revision": report.revision,
+        "deleted": report.deleted,
+        "versions": report.versions,
+        "results": report.results,
+        "scans": report.scans,
+        "conflicts": report.conflicts,
+    }
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -49,6 +77,7 @@ def entry_document(entry: Entry[Any]) -> dict[str, Any]:
         "revision": entry.revision,
         "value": entry.value,
         "deleted": entry.deleted,
+        "purged": entry.purged is not None,
         "agent": entry.agent,
         "op_id": entry.op_id,
         "created_at": _time(entry.created_at),

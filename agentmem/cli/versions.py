@@ -82,7 +82,14 @@ def history(
 
 
 def _value_text(entry: Entry[Any]) -> str:
-    return "(deleted)" if entry.deleted else as_json(entry.value)
+    return _gone(entry) or as_json(entry.value)
+
+
+def _gone(entry: Entry[Any]) -> str | None:
+    """What stands for the value of an entry that has none."""
+    if entry.purged is not None:
+        return "(purged)"
+    return "(deleted)" if entry.deleted else None
 
 
 def show(
@@ -108,10 +115,20 @@ def show(
             ("created", second(entry.created_at)),
             ("committed", second(entry.committed_at)),
             ("expires", second(entry.expires_at)),
-            ("value", "(deleted)" if entry.deleted else None),
+            ("purged", _purge_text(entry)),
+            ("value", _gone(entry)),
         ],
-        value=... if entry.deleted else entry.value,
+        value=... if _gone(entry) else entry.value,
     )
+
+
+def _purge_text(entry: Entry[Any]) -> str | None:
+    purge = entry.purged
+    if purge is None:
+        return None
+    by = f" by {purge.agent}" if purge.agent is not None else ""
+    why = f": {purge.note}" if purge.note is not None else ""
+    return f"{second(purge.purged_at) or 'in another store'}{by}{why}"
 
 
 def diff(

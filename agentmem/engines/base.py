@@ -421,9 +421,11 @@ class Change:
             ``begin_purge``, ``widen_purge``, ``finish_purge``, and what erases, page by page:
             ``erase_entries``, ``erase_vectors``, ``erase_pending`` (all by ids of entries),
             ``erase_results`` (by revisions), ``erase_conflicts`` (by ids), ``erase_scan`` (one
-            row of ``reads``); in a copy also ``copy_conflict`` (writes a record under its own
-            id, or how it ended into the one that is there). Those of `agentmem.coordination` are
-            described where they are made.
+            row of ``reads``); for a compaction ``raise_floor`` (no higher than the oldest tag),
+            ``drop_entries`` (by ids), ``drop_reads`` (of those of the revisions that have no
+            entry any more), ``drop_results``; in a copy also ``copy_conflict`` (writes a record
+            under its own id, or how it ended into the one that is there). Those of
+            `agentmem.coordination` are described where they are made.
         values: what the change of that name needs, by name.
         count: the rows that it touched, set by the session.
     """
@@ -964,6 +966,18 @@ class Engine(Protocol):
             upto: only entries of this revision or before.
             after: only larger ids.
             limit: at most so many.
+        """
+
+    def expired(self, instant: int, after: Place | None, limit: int) -> list[Place]:
+        """The keys after a place whose newest entry expired by the instant, in order."""
+
+    def superseded(self, after: int, upto: int, floor: int, versions: int) -> list[tuple[int, int]]:
+        """(id, revision) of entries that nobody sees at the floor or later, by id.
+
+        Args:
+            after, upto: only ids that are larger than the first, and not than the second.
+            floor: another entry of the key has replaced it by this revision.
+            versions: not of the newest so many versions of a key.
         """
 
     def results(self, after: int, limit: int) -> list[tuple[int, str]]:

@@ -113,11 +113,11 @@ class Survey:
     strategies: list[StrategyRow] = field(default_factory=list)
     tags: list[TagRow] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
-    purges: list[PurgeRow] = field(default_factory=list)
     pending: list[EntryRow] = field(default_factory=list)
     expiry_ids: array[int] = field(default_factory=lambda: array("q"))
     expiry_times: array[int] = field(default_factory=lambda: array("q"))
     late: dict[int, list[VectorRow]] = field(default_factory=dict)
+    purges: list[PurgeRow] = field(default_factory=list)
     floor: int = 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, BinaryIO
 
 from agentmem.core import Core
@@ -11,6 +12,7 @@ from agentmem.errors import InvalidValueError
 from agentmem.exchange.backup import Backup, back_up
 from agentmem.exchange.exporting import Exported, export_to
 from agentmem.exchange.loading import Loaded, load_from
+from agentmem.history.compact import CompactReport, Keep, compact
 from agentmem.history.copy import Progress
 from agentmem.history.doomed import Doomed
 from agentmem.history.purge import PurgeReport, purge
@@ -40,7 +42,8 @@ class Admin:
 
         ``engine``, ``location``, ``durability``, ``store_id``, ``revision``, ``committed_at``
         (ISO 8601, None for an empty store), ``floor``, ``commits``, ``entries``, ``keys`` (deleted
-        ones included), ``conflicts``, ``open_conflicts``, ``database_bytes``, ``wal_bytes``,
+        ones included), ``conflicts``, ``open_conflicts``, ``unfinished_purges`` (that have to be
+        run again), ``database_bytes``, ``wal_bytes``,
         ``embedder`` (that of this process, or None), ``vectors`` (how many entries of the present
         have one), ``pending_vectors`` (how many have yet to get one), ``index`` (``exact``, or
         ``chroma`` if one is published), ``index_watermark`` (the revision that it holds, or
@@ -56,6 +59,7 @@ class Admin:
             "revision": position.revision,
             "committed_at": committed_at,
             **engine.counts(),
+            "unfinished_purges": sum(not row.finished for row in engine.purges()),
             **self._core.searcher.stats(),
         }
 
@@ -210,6 +214,54 @@ class Admin:
         )
 
     # Retention.
+
+    def compact(
+        self,
+        keep: timedelta | None = None,
+        *,
+        keep_revision: int | None = None,
+        keep_versions: int | None = None,
+        keep_results: timedelta | None = None,
+        vacuum: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> CompactReport:
+        """Drops superseded versions that nobody needs any more, and buries what has expired.
+
+        What is to be kept is kept by each bound that is given; without any of `keep`,
+        `keep_revision` and `keep_versions`, no version is dropped. Afterwards the store can be
+        read at the report's ``floor`` and at every later revision as before; at an older one, and
+        in transactions and snapshots that are based on one, a call raises `CompactedError`.
+        The newest version of each key stays, and what a tag names: a tag keeps the floor at or
+        below its revision. Commits, their hashes and operation ids stay. Others read and write
+        meanwhile: it works in short turns.
+
+        Args:
+            keep: what could be read so long ago can be read afterwards.
+            keep_revision: this revision can be read afterwards.
+            keep_versions: so many of the newest versions of each key stay in its history.
+            keep_results: stored results of operations that are older are dropped; repeating
+                such an operation then returns None, and still applies nothing.
+            vacuum: give the space back to the file system as well, for which writers wait;
+                else it is used for what is written next.
+            dry_run: write nothing, and tell what would be done.
+            progress: called with what is being done, how far it is, and of how much (0 if that
+                is not known).
+
+        Raises:
+            FutureRevisionError: `keep_revision` is not there yet.
+            StoreBusyError: with `vacuum`, somebody reads an older state.
+        """
+        self._core.check_open()
+        wanted = Keep(keep, keep_revision, keep_versions, keep_results)
+        report = compact(self._core, self._scope, wanted, dry_run=dry_run, progress=progress)
+        if vacuum and not dry_run:
+            told = progress or (lambda _what, _done, _of: None)
+            if self._core.engine.scrub(
+                self._core.limits.lock_timeout_ms, lambda done, of: told("cleaning", done, of)
+            ):
+                self._core.searcher.indexes.build(told)
+        return report
 
     def purge(
         self,

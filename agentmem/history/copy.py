@@ -162,6 +162,7 @@ class _Copy:
         self.began = target.position()
         self.end = source.position()
         self._spaces = source.spaces()
+        self._purges = source.purges()
         self.at = (self.began.revision, self.began.hash)
 
     # Whether it can be done.
@@ -296,7 +297,11 @@ class _Copy:
         changes: list[Change] = []
         for ours, theirs in self._conflicts_of_both():
             # One that a later commit ended belongs to that commit, which another run will copy.
-            if ours is None or ours == theirs or (ours.revision or 0) > self.end.revision:
+            if (
+                ours is None
+                or (theirs and _ended_as(ours, theirs))
+                or (ours.revision or 0) > self.end.revision
+            ):
                 continue
             changes.append(Change("copy_conflict", ours._asdict()))
             if len(changes) == _PAGE_ROWS:
@@ -371,14 +376,14 @@ class _Copy:
         ]
 
     def _purge_changes(self) -> Iterator[Change]:
-        """Records of purges; what an earlier run copied before one has yet to be purged here."""
+        """Records of purges; what was copied before one has yet to be purged here, as well."""
         there = {_purge(row) for row in self._target.purges()}
         for row in self._source.purges():
             if _purge(row) not in there:
                 values = row._asdict()
                 del values["id"], values["finished"]
                 yield Change("begin_purge", values)
-                if row.finished and self.began.revision == 0:
+                if row.finished and self.began.revision == 0 and row in self._purges:
                     values = {"namespace": row.namespace, "key": row.key}
                     yield Change("finish_purge", values)
 
@@ -475,7 +480,21 @@ def _conflicts_of(engine: Source) -> Iterator[ConflictRow]:
 def _same_conflict(ours: ConflictRow, theirs: ConflictRow) -> bool:
     """Whether they are one record; how it ended can have changed since it was copied."""
     same = ours._replace(status=theirs.status, revision=theirs.revision, note=theirs.note)
+    if ours.ours is None and ours.status != "open":
+        same = same._replace(ours=theirs.ours)  # which a compaction has dropped since
     return same == theirs
+
+
+def _ended_as(ours: ConflictRow, theirs: ConflictRow) -> bool:
+    return ours[:3] == theirs[:3] and (ours.status, ours.revision, ours.note) == (
+        theirs.status,
+        theirs.revision,
+        theirs.note,
+    )
+
+
+def _without_id(row: PurgeRow) -> PurgeRow:
+    return row._replace(id=0)
 
 
 def _size(commit: CommitRow, entries: list[NewEntry]) -> int:

@@ -83,7 +83,7 @@ def _purge_of(row: EntryRow, purges: list[PurgeRow]) -> Purge | None:
     for purge in purges:
         if Doomed(purge.namespace, purge.key).holds(place) and row.revision <= purge.revision:
             return purge_of(purge)
-    return None
+    return Purge(row.revision, None)
 
 
 def entry_row(core: Core, scope: Scope, place: Place, version: int) -> EntryRow:

@@ -74,8 +74,9 @@ class Indexes:
         if opened is None:
             self._build_aside()
             return None
-        if opened.live.at.revision < revision:
-            opened.live.advance(self._engine.position())
+        if opened.live.at.revision < revision and not opened.live.advance(self._engine.position()):
+            self._forget(vector_set.id)
+            return None
         if opened.live.at.last_entry_id - row.last_entry_id > _LAG:
             self._build_aside()
         return opened.generation, opened.live

@@ -185,14 +185,19 @@ class LiveVectors:
             and self._engine.floor() <= self.at.revision
         )
 
-    def advance(self, position: Position) -> None:
-        """Follows the log up to a commit; does nothing if it is there already."""
+    def advance(self, position: Position) -> bool:
+        """Follows the log up to a commit; does nothing if it is there already.
+
+        Returns: False if what lies between was compacted meanwhile: then it is of no use.
+        """
         if position.revision <= self.at.revision:
-            return
+            return True
         with self._lock:
             if position.revision <= self.at.revision:
-                return
+                return True
             changes = self._engine.vector_changes(self._set.id, self.within, self.at, position)
+            if self._engine.floor() > self.at.revision:
+                return False
             self._add([row for row in changes if row.vector is not None])
             for row in changes:
                 if row.previous is not None:
@@ -200,6 +205,7 @@ class LiveVectors:
             if self._dead > max(_FEW, self._count // _MAX_DEAD):
                 self._drop_dead(position.revision)
             self.at = position
+            return True
 
     def rows(self, revision: int, namespace: str) -> Rows:
         """What is valid at a revision from `origin` to that of `at`, below a namespace."""

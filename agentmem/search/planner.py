@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agentmem.engines.base import Engine, EntryRow, Place
+from agentmem.engines.base import Engine, EntryRow, Place, check_floor
 from agentmem.model import Entry, Hit
 from agentmem.records import entry_of
 from agentmem.scope import Scope
@@ -176,6 +176,8 @@ class Plan:
                 self._vectors.extend(depth)
             found = self._ranked()
             if found is not None:
+                # Not all that was read has looked at the floor, and the last of it counts.
+                check_floor(self._revision, self._engine.floor())
                 return found
             depth *= _DEEPER
 

@@ -397,9 +397,7 @@ class Searcher:
             known = whole if whole is not None else self._live.get(key)
         if known is not None and known.at.revision < revision:
             position = self._engine.position()
-            if known.fits(position):
-                known.advance(position)
-            else:
+            if not (known.fits(position) and known.advance(position)):
                 known = None
         elif known is not None and not self._same_history(known.at):
             known = None

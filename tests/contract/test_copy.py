@@ -503,3 +503,39 @@ def test_a_target_that_keeps_failing_is_given_up(
     assert target.revision == 0
     copy(source, target)
     assert target["k"] == 1
+
+
+def test_purged_and_compacted_history_is_copied(pair: Pair, clock: ManualClock) -> None:
+    source, target = pair.source(), pair.target()
+    fill(source, clock)
+    source.put("gone", "secret", namespace="private")
+    source.admin.purge(namespace="private", agent="officer")
+    source.put("gone", "again", namespace="private")
+    for number in range(5):
+        source.put("n", number, overwrite=True)
+    source.audit.untag("start")
+    source.admin.compact(keep_versions=1)
+    copy(source, target)
+    assert everything(target) == everything(source)
+    assert target.admin.verify().problems == []
+    assert target._core.engine.floor() > 0
+    source.put("n", 9, overwrite=True)
+    source.admin.compact(keep_versions=1)
+    copy(source, target)
+    assert target.admin.verify().problems == []
+    with pytest.raises(agentmem.CompactedError):
+        target.snapshot(at=2)
+    source.put("n", 10, overwrite=True)
+    source.admin.purge("gone", namespace="private", agent="officer")
+    copy(source, target)  # where the erased value still is
+    assert target.history("gone", namespace="private")[1].value == "again"
+    assert target.admin.stats()["unfinished_purges"] == 1
+    target.admin.purge("gone", namespace="private")
+    assert target.admin.stats()["unfinished_purges"] == 0
+    copy(source, target)
+    assert target.history("gone", namespace="private")[1].purged is not None
+    fresh = pair.target("fresh")
+    copy(source, fresh)
+    (_new, stub) = fresh.history("gone", namespace="private", limit=2)
+    assert stub.purged is not None
+    assert stub.purged.agent == "officer"

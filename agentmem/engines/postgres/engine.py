@@ -244,6 +244,12 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
         start, end = namespace_bounds(namespace)
         return list(self._read("erasable_below", start, end, upto, after, limit))
 
+    def expired(self, instant: int, after: Place | None, limit: int) -> list[Place]:
+        return list(self._read("expired", instant, *(after or ("", "")), limit))
+
+    def superseded(self, after: int, upto: int, floor: int, versions: int) -> list[tuple[int, int]]:
+        return list(self._read("superseded", after, upto, floor, versions))
+
     def results(self, after: int, limit: int) -> list[tuple[int, str]]:
         return list(self._read("results", after, limit))
 

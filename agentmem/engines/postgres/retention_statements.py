@@ -16,6 +16,10 @@ RETENTION_CHANGES: Final = {
     "erase_results": ("revisions",),
     "erase_conflicts": ("ids",),
     "erase_scan": ("scan", "revision", "position"),
+    "raise_floor": ("floor",),
+    "drop_entries": ("ids",),
+    "drop_reads": ("revisions",),
+    "drop_results": ("revisions",),
 }
 _HOLDS: Final = "(value IS NOT NULL OR text IS NOT NULL OR (salt IS NOT NULL AND operation <> 2))"
 # ruff: noqa: S608  # joined from the constants of this file, nothing else
@@ -40,7 +44,30 @@ RETENTION_STATEMENTS: Final = {
             status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END
         WHERE id = ANY(($1::bigint[])::bigint[])""",
     "erase_scan": "UPDATE {s}.reads SET scan = $1 WHERE revision = $2 AND position = $3",
+    "raise_floor": """UPDATE {s}.store SET floor = GREATEST(floor, LEAST($1::bigint,
+        COALESCE((SELECT MIN(revision) FROM {s}.tags), $1::bigint))) WHERE id = 1""",
+    "drop_entries": "DELETE FROM {s}.entries WHERE id = ANY(($1::bigint[])::bigint[])",
+    "drop_reads": """DELETE FROM {s}.reads WHERE revision = ANY(ARRAY(
+        SELECT w.revision FROM unnest($1::bigint[]) AS w(revision) CROSS JOIN LATERAL (
+            SELECT * FROM {s}.commits x WHERE x.revision = w.revision LIMIT 1) c
+        WHERE (SELECT 1 FROM {s}.entries e WHERE e.id >= c.first_entry_id
+            AND e.id < c.first_entry_id + c.changes LIMIT 1) IS NULL))""",
+    "drop_results": """UPDATE {s}.operation_results SET result = NULL
+        WHERE revision = ANY(($1::bigint[])::bigint[]) AND result IS NOT NULL""",
     # Reads.
+    "expired": """SELECT e.namespace, e.key FROM {s}.entries e
+        CROSS JOIN LATERAL (SELECT h.entry_id FROM {s}.heads h
+            WHERE h.namespace = e.namespace AND h.key = e.key LIMIT 1) h
+        WHERE e.expires_at <= $1 AND e.value IS NOT NULL AND h.entry_id = e.id
+            AND (e.namespace, e.key) > ($2::text, $3::text)
+        ORDER BY e.namespace, e.key LIMIT $4""",
+    "superseded": """SELECT e.id, e.revision FROM {s}.entries e
+        CROSS JOIN LATERAL (SELECT h.version FROM {s}.heads h
+            WHERE h.namespace = e.namespace AND h.key = e.key LIMIT 1) h
+        WHERE e.id > $1 AND e.id <= $2 AND h.version - e.version >= $4
+            AND (SELECT 1 FROM {s}.entries n WHERE n.namespace = e.namespace AND n.key = e.key
+                AND n.revision > e.revision AND n.revision <= $3 LIMIT 1) IS NOT NULL
+        ORDER BY e.id""",
     "purges": """SELECT id, namespace, key, revision, purged_at, agent, note, finished
         FROM {s}.purges ORDER BY id""",
     "results": """SELECT revision, result FROM {s}.operation_results

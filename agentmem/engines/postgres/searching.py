@@ -115,8 +115,12 @@ _STATEMENTS: Final = {
         SELECT * FROM unnest($1::int[], $2::text[], $3::int[]) ON CONFLICT DO NOTHING""",
     "add_spaces": """INSERT INTO {s}.vector_spaces
         SELECT * FROM unnest($1::text[], $2::int[]) ON CONFLICT DO NOTHING""",
-    "add_vectors": """INSERT INTO {s}.vectors
-        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])
+    # One that was made meanwhile of an entry that was purged or compacted must not come back.
+    "add_vectors": """INSERT INTO {s}.vectors SELECT w.*
+        FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])
+            AS w(id, late, vector, checksum)
+        WHERE (SELECT 1 FROM {s}.entries x WHERE x.id = w.id & ((1::bigint << 40) - 1)
+            AND x.value IS NOT NULL LIMIT 1) IS NOT NULL
         ON CONFLICT DO NOTHING""",
     "add_pending": """INSERT INTO {s}.pending_vectors SELECT * FROM unnest($1::bigint[])
         ON CONFLICT DO NOTHING""",

@@ -70,7 +70,6 @@ _CHANGES: Final = (
         "drop_vectors": ("first", "past", "limit"),
         # In a copy.
         "copy_conflict": ConflictRow._fields,
-        "raise_floor": ("floor",),
     }
     | CHANGED_BY
     | RETENTION_CHANGES

@@ -186,7 +186,6 @@ _STATEMENTS: Final = {
             note = excluded.note RETURNING tableoid, id)
         SELECT setval(pg_get_serial_sequence(w.tableoid::regclass::text, 'id'),
             GREATEST(w.id, (SELECT MAX(id) FROM {s}.conflicts))) FROM w""",
-    "raise_floor": "UPDATE {s}.store SET floor = GREATEST(floor, $1) WHERE id = 1",
     # Indexes by pgvector, see `nearest`.
     "set_nearest": "UPDATE {s}.store SET nearest = $1 WHERE id = 1",
     "nearest_sets": "SELECT nearest FROM {s}.store",

@@ -364,6 +364,15 @@ class SqliteEngine(LineageReads):
     ) -> list[tuple[int, int, str | None]]:
         return self._read(lambda c: retention.erasable(c, namespace, key, upto, after, limit))
 
+    def expired(self, instant: int, after: Place | None, limit: int) -> list[Place]:
+        namespace, key = after or ("", "")
+        values = {"instant": instant, "namespace": namespace, "key": key, "limit": limit}
+        return self._read(lambda c: c.execute(retention.EXPIRED, values).fetchall())
+
+    def superseded(self, after: int, upto: int, floor: int, versions: int) -> list[tuple[int, int]]:
+        values = (after, upto, floor, versions)
+        return self._read(lambda c: c.execute(retention.SUPERSEDED, values).fetchall())
+
     def results(self, after: int, limit: int) -> list[tuple[int, str]]:
         return self._read(lambda c: c.execute(retention.RESULTS, (after, limit)).fetchall())
 

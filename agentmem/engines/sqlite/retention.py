@@ -22,7 +22,7 @@ from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.errors import StoreBusyError
 
-__all__ = ["CHANGES", "RESULTS", "bound", "erasable", "purges", "scrub"]
+__all__ = ["CHANGES", "EXPIRED", "RESULTS", "SUPERSEDED", "bound", "erasable", "purges", "scrub"]
 
 CHANGES: Final = {
     "begin_purge": """
@@ -55,12 +55,43 @@ CHANGES: Final = {
             status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END
         WHERE id IN (SELECT value FROM json_each(:ids))
     """,
+    "raise_floor": """
+        UPDATE store SET floor = max(floor,
+            min(:floor, COALESCE((SELECT MIN(revision) FROM tags), :floor)))
+    """,
+    "drop_entries": "DELETE FROM entries WHERE id IN (SELECT value FROM json_each(:ids))",
+    "drop_reads": """
+        DELETE FROM reads WHERE revision IN (
+            SELECT j.value FROM json_each(:revisions) j JOIN commits c ON c.revision = j.value
+            WHERE NOT EXISTS (SELECT 1 FROM entries e
+                WHERE e.id >= c.first_entry_id AND e.id < c.first_entry_id + c.changes))
+    """,
+    "drop_results": """
+        UPDATE operation_results SET result = NULL
+        WHERE revision IN (SELECT value FROM json_each(:revisions)) AND result IS NOT NULL
+    """,
     "erase_scan": """
         UPDATE reads SET scan = :scan WHERE revision = :revision AND position = :position
     """,
 }
 _PURGES: Final = """
 SELECT id, namespace, key, revision, purged_at, agent, note, finished FROM purges ORDER BY id
+"""
+EXPIRED: Final = """
+SELECT e.namespace, e.key FROM entries e
+JOIN heads h ON h.namespace = e.namespace AND h.key = e.key AND h.entry_id = e.id
+WHERE e.expires_at <= :instant AND e.value IS NOT NULL
+    AND (e.namespace, e.key) > (:namespace, :key)
+ORDER BY e.namespace, e.key LIMIT :limit
+"""
+SUPERSEDED: Final = """
+SELECT e.id, e.revision FROM entries e
+JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
+WHERE e.id > ? AND e.id <= ? AND EXISTS (
+        SELECT 1 FROM entries n WHERE n.namespace = e.namespace AND n.key = e.key
+        AND n.revision > e.revision AND n.revision <= ?)
+    AND h.version - e.version >= ?
+ORDER BY e.id
 """
 RESULTS: Final = """
 SELECT revision, result FROM operation_results WHERE revision > ? AND result IS NOT NULL

@@ -106,7 +106,6 @@ _CHANGES: Final = (
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
             note = excluded.note
     """,
-        "raise_floor": "UPDATE store SET floor = max(floor, :floor)",
         "move_space": "UPDATE vector_spaces SET set_id = :set_id WHERE namespace = :namespace",
         "drop_vectors": """
         DELETE FROM vectors WHERE id IN (SELECT id FROM vectors

@@ -49,7 +49,11 @@ SPACES_COUNT: Final = "SELECT spaces FROM store"
 _COUNT_SPACES: Final = "UPDATE store SET spaces = spaces + 1"
 _ADD_SET: Final = "INSERT OR IGNORE INTO vector_sets (id, embedder, dimension) VALUES (?, ?, ?)"
 _ADD_SPACE: Final = "INSERT OR IGNORE INTO vector_spaces (namespace, set_id) VALUES (?, ?)"
-_ADD: Final = "INSERT OR IGNORE INTO vectors (id, late, vector, checksum) VALUES (?, ?, ?, ?)"
+# One that was made meanwhile of an entry that was purged or compacted must not come back.
+_ADD: Final = """
+INSERT OR IGNORE INTO vectors (id, late, vector, checksum) SELECT ?1, ?2, ?3, ?4
+WHERE EXISTS (SELECT 1 FROM entries WHERE id = ?1 & ((1 << 40) - 1) AND value IS NOT NULL)
+"""
 _ADD_PENDING: Final = "INSERT OR IGNORE INTO pending_vectors (entry_id) VALUES (?)"
 _SETTLE: Final = "DELETE FROM pending_vectors WHERE entry_id = ?"
 _OF: Final = """
