@@ -42,7 +42,7 @@ class Admin:
 
         ``engine``, ``location``, ``durability``, ``store_id``, ``revision``, ``committed_at``
         (ISO 8601, None for an empty store), ``floor``, ``commits``, ``entries``, ``keys`` (deleted
-        ones included), ``conflicts``, ``open_conflicts``, ``unfinished_purges`` (that have to be
+        ones included), ``conflicts``, ``open_conflicts``, ``open_purges`` (that have to be
         run again), ``database_bytes``, ``wal_bytes``,
         ``embedder`` (that of this process, or None), ``vectors`` (how many entries of the present
         have one), ``pending_vectors`` (how many have yet to get one), ``index`` (``exact``, or
@@ -59,7 +59,7 @@ class Admin:
             "revision": position.revision,
             "committed_at": committed_at,
             **engine.counts(),
-            "unfinished_purges": sum(not row.finished for row in engine.purges()),
+            "open_purges": sum(not row.finished for row in engine.purges()),
             **self._core.searcher.stats(),
         }
 

@@ -529,9 +529,9 @@ def test_purged_and_compacted_history_is_copied(pair: Pair, clock: ManualClock) 
     source.admin.purge("gone", namespace="private", agent="officer")
     copy(source, target)  # where the erased value still is
     assert target.history("gone", namespace="private")[1].value == "again"
-    assert target.admin.stats()["unfinished_purges"] == 1
+    assert target.admin.stats()["open_purges"] == 1
     target.admin.purge("gone", namespace="private")
-    assert target.admin.stats()["unfinished_purges"] == 0
+    assert target.admin.stats()["open_purges"] == 0
     copy(source, target)
     assert target.history("gone", namespace="private")[1].purged is not None
     fresh = pair.target("fresh")
