@@ -226,6 +226,7 @@ def report_document(report: Report) -> dict[str, Any]:
     return {
         "ok": report.ok,
         "revision": report.revision,
+        "hash": report.hash,
         "commits": report.commits,
         "entries": report.entries,
         "problems": list(report.problems),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +16,8 @@ from agentmem.cli.shapes import report_document, tag_document
 from agentmem.cli.spelling import second
 
 __all__ = ["register", "register_init"]
+
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def register_init(app: typer.Typer) -> None:
@@ -56,10 +59,21 @@ def stats(call: Call) -> None:
         call.out.fields([(name.replace("_", " "), value) for name, value in found.items()])
 
 
-def verify(call: Call) -> None:
+def verify(
+    call: Call,
+    expect: Annotated[
+        str | None,
+        typer.Option(
+            "--expect",
+            metavar="REVISION:HASH",
+            help="As an earlier verify has printed it: the log must still hold it.",
+        ),
+    ] = None,
+) -> None:
     """Prove that the log is whole, and that all else agrees with it."""
+    expected = _expected(expect)
     with progress_bar("verifying") as progress:
-        report = call.store.admin.verify(progress=progress)
+        report = call.store.admin.verify(expected=expected, progress=progress)
     if call.out.json:
         call.out.document(report_document(report))
     else:
@@ -69,8 +83,21 @@ def verify(call: Call) -> None:
             f"{'ok' if report.ok else 'DAMAGED'}: {report.commits} commits, "
             f"{report.entries} entries, up to revision {report.revision}"
         )
+        if report.ok and report.revision:
+            call.out.line(f"to expect next time: {report.revision}:{report.hash}")
     if not report.ok:
         raise CommandError(ExitCode.STORAGE, f"{call.target} is damaged; restore a backup")
+
+
+def _expected(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    revision, colon, known = text.partition(":")
+    if not (colon and revision.isascii() and revision.isdigit() and _HASH.fullmatch(known)):
+        raise CommandError(
+            ExitCode.USAGE, "--expect is REVISION:HASH, as an earlier verify has printed it"
+        )
+    return int(revision), known
 
 
 def tag(

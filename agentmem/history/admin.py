@@ -23,7 +23,7 @@ from agentmem.scope import Scope
 from agentmem.search.embedders import resolve
 from agentmem.search.embedding import embed_pending, reindex
 from agentmem.snapshot import resolve_at
-from agentmem.values import check_label_text
+from agentmem.values import check_label_text, check_number
 
 __all__ = ["Admin"]
 
@@ -313,14 +313,25 @@ class Admin:
         why = check_label_text(note, "note", limits)
         return purge(self._core, self._scope, doomed, who, why, progress)
 
-    def verify(self, *, progress: Callable[[int, int], None] | None = None) -> Report:
+    def verify(
+        self,
+        *,
+        expected: tuple[int, str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
         """Reads the whole log and proves that it is whole and that what is derived agrees.
 
-        Checked: the hash chain, revisions and versions without a gap, digests of all values,
-        operation ids applied once, heads, and the database's own integrity.
+        Checked: the hash chain, revisions and (above the floor) entries and versions without a
+        gap, digests of all values, merge parents, purges on record, operation ids applied once,
+        heads, the text index, vectors, marks, and the database's own integrity. Not covered by a
+        checksum: expiries, what was read, results of operations, conflicts, tags, strategies.
 
         Args:
+            expected: (revision, hash) of an earlier report, kept elsewhere: the log must still
+                hold that commit. What was replaced by an older backup is noticed by nothing else.
             progress: called with (revisions read, latest revision) from time to time.
         """
         self._core.check_open()
-        return verify(self._core.engine, progress)
+        if expected is not None:
+            check_number(expected[0], "the expected revision")
+        return verify(self._core.engine, progress, expected)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of
-from agentmem.engines.base import VECTOR_SET_SHIFT, CommitRow, Engine, NewEntry
+from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of, entry_digest
+from agentmem.engines.base import VECTOR_SET_SHIFT, CommitRow, Engine, NewEntry, PurgeRow
+from agentmem.history.doomed import Doomed
 from agentmem.marks import block_of, names_of, revisions_of
 from agentmem.model import display_key
 from agentmem.namespaces import decode
@@ -18,6 +20,9 @@ from agentmem.search.words import found_by
 __all__ = ["Report", "verify"]
 
 _PAGE: Final = 1_000
+_PAGE_ENTRIES: Final = 10_000
+_DELETE: Final = 2
+_STRING: Final = re.compile(r'[:\[]"[^"]')
 _MAX_PROBLEMS: Final = 100
 
 
@@ -27,12 +32,15 @@ class Report:
 
     Attributes:
         revision: up to which the log was read.
+        hash: of that revision, in hexadecimal. Kept elsewhere with the revision, and given to a
+            later verification, it proves that history was not replaced by another.
         commits: how many commits were checked.
         entries: how many entries were checked.
         problems: what is wrong, in words; at most 100.
     """
 
     revision: int = 0
+    hash: str = ""
     commits: int = 0
     entries: int = 0
     problems: list[str] = field(default_factory=list)
@@ -50,19 +58,26 @@ class Report:
             self.problems.append(problem)
 
 
-def verify(engine: Engine, progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(
+    engine: Engine,
+    progress: Callable[[int, int], None] | None = None,
+    expected: tuple[int, str] | None = None,
+) -> Report:
     """Reads the whole log: the chain, its contiguity, versions, operation ids, heads.
 
     Args:
         progress: called with (revisions read, latest revision) from time to time.
+        expected: (revision, hash) as a `Report` had them before: the log must still hold it.
     """
     report = Report()
     latest = engine.position().revision
     state = _State()
-    after = 0
+    after, size = 0, 1
     while True:
-        page = engine.chain(after, _PAGE)
-        state.floor = engine.floor()  # afterwards: what it lacks was superseded by then
+        page = engine.chain(after, size)
+        # Afterwards: what it lacks was superseded by then, or purged.
+        state.floor = engine.floor()
+        state.purges = engine.purges()
         for commit, entries in page:
             try:
                 _check_commit(commit, entries, state, report)
@@ -74,9 +89,14 @@ def verify(engine: Engine, progress: Callable[[int, int], None] | None = None) -
             after = page[-1][0].revision
             if progress is not None:
                 progress(after, max(latest, after))
-        if len(page) < _PAGE:
+        if len(page) < size:
             break
-    report.revision = after
+        size = _page_after(page)
+    report.revision, report.hash = after, state.hash.hex() if isinstance(state.hash, bytes) else ""
+    if expected is not None:
+        _check_expected(engine, expected, report)
+    if state.floor > after:
+        report.add(f"the floor is revision {state.floor}, and the log ends at {after}")
     _check_search(engine, state, report)
     findings = engine.inspect()
     for problem in findings["integrity"]:
@@ -84,6 +104,25 @@ def verify(engine: Engine, progress: Callable[[int, int], None] | None = None) -
     if findings["wrong_heads"]:
         report.add(f"{findings['wrong_heads']} heads do not point to the newest entry of their key")
     return report
+
+
+def _page_after(page: list[tuple[CommitRow, list[NewEntry]]]) -> int:
+    """How many commits to read at once, if the next are as large as these."""
+    entries = sum(len(found) for _commit, found in page)
+    wanted = min(_PAGE, len(page) * max(2, _PAGE_ENTRIES // max(1, entries)))
+    return max(1, wanted if entries < _PAGE_ENTRIES else len(page) * _PAGE_ENTRIES // entries)
+
+
+def _check_expected(engine: Engine, expected: tuple[int, str], report: Report) -> None:
+    revision, known = expected
+    found = engine.position_at(revision)
+    if found is None:
+        report.add(
+            f"revision {revision} was there, and the log ends at {report.revision}: history was "
+            "replaced by an older one"
+        )
+    elif found.hash.hex() != known:
+        report.add(f"revision {revision} is not the one that was there: history was replaced")
 
 
 @dataclass(slots=True)
@@ -95,7 +134,16 @@ class _State:
     floor: int = 0
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     operations: set[tuple[str, str]] = field(default_factory=set)
-    found: dict[tuple[str, str], int] = field(default_factory=dict)  # by words: the entry
+    newest: dict[tuple[str, str], int] = field(default_factory=dict)  # that words find; else 0
+    purges: list[PurgeRow] = field(default_factory=list)
+
+    def is_doomed(self, entry: NewEntry) -> bool:
+        """Whether a purge on record has taken an entry."""
+        place = (entry.namespace, entry.key)
+        return any(
+            Doomed(purge.namespace, purge.key).holds(place) and entry.revision <= purge.revision
+            for purge in self.purges
+        )
 
 
 def _check_commit(
@@ -151,15 +199,15 @@ def _check_search(engine: Engine, state: _State, report: Report) -> None:
     end = engine.position()
     if end.revision != report.revision:
         return  # others have written meanwhile; what they wrote was not read
-    lost = set(state.found.values()) ^ set(engine.text_ids())
+    lost = (set(state.newest.values()) - {0}) ^ set(engine.text_ids())
     if lost and engine.position().revision == end.revision:
         report.add(f"the text index differs from the log in {len(lost)} entries; run reindex")
     after = 0
     last = end.last_entry_id
     while page := engine.stored_vectors(after, _PAGE):
-        for id, _late, vector, noted in page:
+        for id, late, vector, noted in page:
             entry_id = id % (1 << VECTOR_SET_SHIFT)
-            if checksum(id, vector) != noted:
+            if checksum(id, vector) != noted or not (late is None or 0 < late <= end.revision):
                 report.add(f"the vector of entry {entry_id} was changed")
             elif not 1 <= entry_id <= last and engine.position().revision == end.revision:
                 report.add(f"a vector belongs to entry {entry_id}, which there is not")
@@ -169,33 +217,69 @@ def _check_search(engine: Engine, state: _State, report: Report) -> None:
 def _check_entries(
     commit: CommitRow, entries: list[NewEntry], state: _State, report: Report
 ) -> None:
-    above = commit.revision > state.floor
+    """The hot loop of it all: nothing is made that is not looked at."""
+    revision, first, digests = commit.revision, commit.first_entry_id, commit.digests
+    above = revision > state.floor
     if len(entries) != commit.changes and above:
         report.add(
-            f"revision {commit.revision}: {commit.changes} entries were written, "
-            f"{len(entries)} are there"
+            f"revision {revision}: {commit.changes} entries were written, {len(entries)} are there"
         )
+    versions, newest = state.versions, state.newest
     for entry in entries:
-        name = display_key(decode(entry.namespace), entry.key)
-        where = f"{name!r} at revision {commit.revision}"
-        index = entry.id - commit.first_entry_id
-        noted = commit.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
-        purged = entry.salt is None and entry.operation != 2
-        if entry.digest != noted or not (purged or digest_of(entry) == noted):
-            report.add(f"{where}: the digest does not fit; the entry was changed")
-        place = (entry.namespace, entry.key)
-        before = state.versions.get(place, 0)
-        if entry.version != before + 1 and (above or entry.version <= before):
-            report.add(f"{where}: version {entry.version} follows version {before}")
-        if entry.revision != commit.revision:
-            report.add(f"{where}: the entry says revision {entry.revision}")
-        if purged and not (entry.value is entry.text is None):
-            report.add(f"{where}: it was purged, and still holds something")
-        if (entry.value is None) != (purged or entry.operation == 2):
-            report.add(f"{where}: the value is lost")
-        state.versions[place] = entry.version
-        if found_by(entry.value, entry.text) is not None:
-            state.found[place] = entry.id
+        (
+            id, namespace, key, written, version, operation, base, merged, value, text,
+            ttl_us, _expires_at, created_at, salt, digest,
+        ) = entry  # fmt: skip
+        place = (namespace, key)
+        before = versions.get(place, 0)
+        at = (id - first) * DIGEST_BYTES
+        identity = (namespace, key, written, version, operation, base, merged, ttl_us, created_at)
+        if (
+            digest == digests[at : at + DIGEST_BYTES]
+            and salt is not None
+            and entry_digest(salt, identity, value, text) == digest
+            and (version == before + 1 or (version > before and not above))
+            and written == revision
+            and (merged is None or (base is not None and base <= before))
+            and (value is None) == (operation == _DELETE)
+        ):
+            pass
         else:
-            state.found.pop(place, None)
-        report.entries += 1
+            _explain(entry, commit, state, report)
+        versions[place] = version
+        newest[place] = id if _is_found(value, text) else 0
+    report.entries += len(entries)
+
+
+def _explain(entry: NewEntry, commit: CommitRow, state: _State, report: Report) -> None:
+    """What is wrong with an entry, if anything is: one that was purged is not."""
+    name = display_key(decode(entry.namespace), entry.key)
+    where = f"{name!r} at revision {commit.revision}"
+    index = entry.id - commit.first_entry_id
+    noted = commit.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+    purged = entry.salt is None and entry.operation != _DELETE
+    if entry.digest != noted or not (purged or digest_of(entry) == noted):
+        report.add(f"{where}: the digest does not fit; the entry was changed")
+    before = state.versions.get((entry.namespace, entry.key), 0)
+    below = commit.revision <= state.floor and entry.version > before
+    if entry.version != before + 1 and not below:
+        report.add(f"{where}: version {entry.version} follows version {before}")
+    if entry.revision != commit.revision:
+        report.add(f"{where}: the entry says revision {entry.revision}")
+    parent = entry.base_version
+    if entry.merged is not None and not below and (parent is None or parent > before):
+        report.add(f"{where}: it was merged from version {parent}, which is not in the log")
+    if purged and not (entry.value is entry.text is None):
+        report.add(f"{where}: it was purged, and still holds something")
+    if purged and not state.is_doomed(entry):
+        report.add(f"{where}: its value is gone, and no purge is on record that took it")
+    if (entry.value is None) != (purged or entry.operation == _DELETE):
+        report.add(f"{where}: the value is lost")
+
+
+def _is_found(value: str | None, text: str | None) -> bool:
+    """Whether words find an entry, as `found_by` has it, for the most part without parsing."""
+    if text is not None or value is None or '"' not in value:
+        return bool(text) and value is not None
+    # Quotes inside of strings are escaped, so this is the beginning of one that is not empty.
+    return value[0] == '"' or _STRING.search(value) is not None or found_by(value, None) is not None

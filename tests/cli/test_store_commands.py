@@ -130,10 +130,21 @@ def test_stats_tells_sizes(program: Program, store: agentmem.Store) -> None:
 
 def test_verify_tells_that_all_is_well(program: Program, store: agentmem.Store) -> None:
     store.put_many({"a": 1, "b": 2})
-    assert program.ok("verify") == "ok: 1 commits, 2 entries, up to revision 1\n"
+    first, second = program.ok("verify").splitlines()
+    assert first == "ok: 1 commits, 2 entries, up to revision 1"
+    known = second.removeprefix("to expect next time: ")
+    assert known == "1:" + program.document("verify")["hash"]
+    assert program.ok("verify", "--expect", known) == f"{first}\n{second}\n"
+    for other in ("1:" + "0" * 64, "2:" + known[2:]):
+        result = program("verify", "--expect", other)
+        assert result.exit_code == 5
+        assert "history was replaced" in result.stdout
+    for wrong in ("1", "x:" + known[2:], "1:abc", known + "0"):
+        assert "--expect" in program.fails(2, "verify", "--expect", wrong)
     assert program.document("verify") == {
         "ok": True,
         "revision": 1,
+        "hash": known[2:],
         "commits": 1,
         "entries": 2,
         "problems": [],

@@ -19,7 +19,7 @@ A document whose ``python`` or ``console`` blocks name ``db.example.com`` is run
 server that answers to it, see `tests.docs.server`.
 
 The temporary folder holds a link to ``examples``. Two things change from run to run and are
-compared by their shape alone, see `VARYING`: times, and random ids of 32 hexadecimal digits.
+compared by their shape alone, see `VARYING`: times, random ids and hashes in hexadecimal.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ VARYING: Final = (
         "<time>",
     ),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "<hash>"),
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -541,9 +541,24 @@ def strategies(connection: Executes) -> list[StrategyRow]:
 
 def chain(connection: Executes, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
     """See `Engine.chain`."""
+    rows = commits(connection, after, None, limit, newest_first=False)
+    if not rows:
+        return []
+    # One statement for all: of short commits it is the statements that take long.
+    firsts, ends = zip(*map(_ids_of, rows), strict=True)
+    entries = connection.execute(CHAIN_ENTRIES, (min(firsts), max(ends))).fetchall()
     found = []
-    for row in commits(connection, after, None, limit, newest_first=False):
-        bound = (row.first_entry_id, row.first_entry_id + row.changes)
-        entries = connection.execute(CHAIN_ENTRIES, bound).fetchall()
-        found.append((row, [NewEntry._make(entry) for entry in entries]))
+    at = 0
+    for row, end in zip(rows, ends, strict=True):
+        start = at
+        while at < len(entries) and entries[at][0] < end:
+            at += 1
+        found.append((row, [NewEntry._make(entry) for entry in entries[start:at]]))
     return found
+
+
+def _ids_of(row: CommitRow) -> tuple[int, int]:
+    """The first id of a commit's entries, and the one after the last; zeros if it is damaged."""
+    if isinstance(row.first_entry_id, int) and isinstance(row.changes, int):
+        return row.first_entry_id, row.first_entry_id + row.changes
+    return 0, 0
