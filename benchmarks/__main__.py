@@ -29,6 +29,7 @@ from benchmarks import (
     single_calls,
     threads,
     transactions,
+    verifying,
 )
 from benchmarks.report import (
     NOT_INSTALLED,
@@ -51,6 +52,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *search.BENCHMARKS,
     *counters.BENCHMARKS,
     *exchange.BENCHMARKS,
+    *verifying.BENCHMARKS,
     *postgres.BENCHMARKS,
     *postgres_counter.BENCHMARKS,
 )

@@ -214,7 +214,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     if figure is None:
         return line.ours, line.other, "", "", "", goal, row.status
     other = _amount(figure.other, figure.unit) if figure.other is not None else ""
-    number = f"{figure.number:.2f}×" if figure.measure == "x" else f"{figure.number:.0f} ms"
+    ratio = figure.measure == "x"
+    number = f"{figure.number:.2f}×" if ratio else f"{figure.number:.0f} {figure.measure}"
     status = "" if row.status == NO_GOAL else row.status
     return line.ours, line.other, _amount(figure.ours, figure.unit), other, number, goal, status
 

@@ -12,6 +12,7 @@ import agentmem
 from agentmem import Store
 from agentmem.engines.sqlite.driver import driver
 from agentmem.history.verify import Report
+from agentmem.testing.verifications import SqliteRows, false_alarms, random_history, unnoticed
 from tests.contract.conftest import StoreMaker
 
 pytestmark = pytest.mark.requires("raw")
@@ -282,3 +283,46 @@ def test_a_view_that_falls_below_the_floor_says_so(make_store: StoreMaker) -> No
     first.put("other", 1)
     with pytest.raises(agentmem.CompactedError):
         tx.commit()
+
+
+def test_no_false_alarm_in_random_histories(make_store: StoreMaker, seed: int) -> None:
+    names: dict[int, str] = {}
+
+    def target_of(number: int) -> str:
+        names[number] = make_store.target(f"history-{number}")
+        return names[number]
+
+    assert false_alarms(target_of, 5, steps=40, seed=seed) == []
+
+
+def test_every_single_change_is_noticed(make_store: StoreMaker, seed: int) -> None:
+    store = make_store(intact=False)
+    random_history(store, random.Random(seed), 60)
+    # Of the same SQLite library as the store's, so that neither drops the other's locks.
+    rows = SqliteRows(driver.connect(make_store.target(), isolation_level=None))
+    missed = unnoticed(rows, lambda: store.admin.verify().problems, 60, random.Random(seed))
+    assert list(missed) == []
+    assert store.admin.verify().problems == []
+
+
+def test_an_older_backup_in_place_of_the_store_is_noticed(make_store: StoreMaker) -> None:
+    with make_store() as store:
+        store.put("k", 1)
+        kept = (store.admin.verify().revision, store.admin.verify().hash)
+        assert store.admin.verify(expected=kept).ok
+        store.put("k", 2, overwrite=True)
+        later = (2, store.admin.verify().hash)
+    connection = driver.connect(make_store.target(), isolation_level=None)
+    connection.executescript(
+        """DELETE FROM entries WHERE revision = 2; DELETE FROM commits WHERE revision = 2;
+        UPDATE heads SET entry_id = 1, version = 1, revision = 1;"""
+    )
+    connection.close()
+    older = make_store()
+    assert older.admin.verify().ok
+    assert older.admin.verify(expected=kept).ok
+    (problem,) = older.admin.verify(expected=later).problems
+    assert "replaced by an older one" in problem
+    older.put("k", "another", overwrite=True)
+    (problem,) = older.admin.verify(expected=later).problems
+    assert "is not the one that was there" in problem

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.rows import dict_row
 
 import agentmem
 from agentmem.history.verify import Report
+from agentmem.testing.verifications import random_history, unnoticed
 from tests.contract.test_verify import DAMAGES as SHARED
 from tests.postgres.places import raw
 from tests.postgres_server import server_url, store_url
@@ -149,4 +154,42 @@ def test_a_commit_upon_a_damaged_store_row_is_refused_and_leaves_nothing(name: s
                 "UPDATE store SET revision = 7, last_entry_id = (SELECT max(id) FROM entries)"
             )
         assert store.increment("n").version == 1
+        assert store.admin.verify().problems == []
+
+
+class PostgresRows:
+    """See `agentmem.testing.verifications.Rows`."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def select(self, table: str) -> list[dict[str, Any]]:
+        statement = sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(statement).fetchall()
+
+    def update(self, table: str, before: dict[str, Any], column: str, value: Any) -> bool:
+        where = sql.SQL(" AND ").join(
+            sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(name)) for name in before
+        )
+        statement = sql.SQL("UPDATE {} SET {} = %s WHERE {}").format(
+            sql.Identifier(table), sql.Identifier(column), where
+        )
+        try:
+            return self._connection.execute(statement, (value, *before.values())).rowcount == 1
+        except psycopg.Error:
+            return False
+
+
+def test_every_single_change_is_noticed(new_store: Callable[[], str], seed: int) -> None:
+    name = new_store()
+    with (
+        agentmem.open(store_url(name), embedder=None, durability="relaxed") as store,
+        raw(server_url(), name) as connection,
+    ):
+        random_history(store, random.Random(seed), 40)
+        rng = random.Random(seed)
+        rows = PostgresRows(connection)
+        missed = unnoticed(rows, lambda: store.admin.verify().problems, 40, rng)
+        assert list(missed) == []
         assert store.admin.verify().problems == []
