@@ -9,6 +9,7 @@ import typer
 from agentmem import __version__
 from agentmem.cli import (
     completing,
+    coordinating,
     demo_command,
     entries,
     exchanging,
@@ -91,6 +92,7 @@ log_command.register(app)
 versions.register(app)
 undoing.register(app)
 merging.register(app)
+coordinating.register(app)
 store_commands.register(app)
 exchanging.register(app)
 retention.register(app)

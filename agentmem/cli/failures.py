@@ -20,6 +20,7 @@ from agentmem.cli.targets import hide_passwords
 from agentmem.errors import (
     AgentMemError,
     ConflictError,
+    FencedError,
     IndeterminateCommitError,
     InvalidValueError,
     KeyMissingError,
@@ -51,9 +52,9 @@ class ExitCode(IntEnum):
 
 _MEANINGS: Final = {
     ExitCode.OK: "done",
-    ExitCode.ABSENT: "the key or version is absent",
+    ExitCode.ABSENT: "the key, version, task or lease is absent",
     ExitCode.USAGE: "wrong usage, or no store named",
-    ExitCode.CONFLICT: "conflict: the key has moved, or the op id was used otherwise",
+    ExitCode.CONFLICT: "conflict: the key moved, the op id was used otherwise, the claim is lost",
     ExitCode.BUSY: "the store is locked by another process",
     ExitCode.STORAGE: "no store there, not to be read or written, or damaged",
     ExitCode.REFUSED: "a value, key, revision, tag, strategy or limit is refused",
@@ -68,6 +69,7 @@ _CODES: Final[tuple[tuple[type[AgentMemError], ExitCode], ...]] = (
     (KeyMissingError, ExitCode.ABSENT),
     (ConflictError, ExitCode.CONFLICT),
     (OperationMismatchError, ExitCode.CONFLICT),
+    (FencedError, ExitCode.CONFLICT),
     (StoreBusyError, ExitCode.BUSY),
     (StorageError, ExitCode.STORAGE),
     (InvalidValueError, ExitCode.REFUSED),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from agentmem.coordination.leases import LeaseState
+from agentmem.coordination.queues import QueuedTask, QueueState, Task
 from agentmem.engines.base import Migrations
 from agentmem.exchange.backup import Backup
 from agentmem.exchange.exporting import Exported
@@ -31,12 +33,16 @@ __all__ = [
     "exported_document",
     "hit_document",
     "key_difference_document",
+    "lease_document",
     "loaded_document",
     "migrations_document",
     "purge_document",
+    "queue_document",
+    "queued_document",
     "report_document",
     "reversal_document",
     "tag_document",
+    "task_document",
 ]
 
 
@@ -295,4 +301,64 @@ def migrations_document(found: Migrations, done: list[str], *, dry_run: bool) ->
         "missing": [name for name in found.missing if name not in done],
         "done": done,
         "dry_run": dry_run,
+    }
+
+
+def lease_document(lease: LeaseState) -> dict[str, Any]:
+    """A lease that is held."""
+    return {
+        "lease": lease.name,
+        "scope": None if lease.scope is None else list(lease.scope),
+        "key": lease.key,
+        "token": lease.token,
+        "agent": lease.agent,
+        "granted_at": _time(lease.granted_at),
+        "expires_in_s": lease.expires_in_s,
+        "waiting": lease.waiting,
+    }
+
+
+def queue_document(queue: QueueState) -> dict[str, Any]:
+    """How many tasks of a queue are in which state."""
+    return {
+        "queue": queue.name,
+        "scope": None if queue.scope is None else list(queue.scope),
+        "waiting": queue.waiting,
+        "delayed": queue.delayed,
+        "claimed": queue.claimed,
+        "behind": queue.behind,
+        "dead": queue.dead,
+    }
+
+
+def queued_document(task: QueuedTask) -> dict[str, Any]:
+    """A task as it stands in a queue."""
+    return {
+        "id": task.id,
+        "payload": task.payload,
+        "state": task.state,
+        "priority": task.priority,
+        "group": task.group,
+        "op_id": task.op_id,
+        "attempts": task.attempts,
+        "max_attempts": task.max_attempts,
+        "token": task.token,
+        "agent": task.agent,
+        "put_by": task.put_by,
+        "put_at": _time(task.put_at),
+        "note": task.note,
+    }
+
+
+def task_document(task: Task) -> dict[str, Any]:
+    """A task that was claimed."""
+    return {
+        "queue": task.queue,
+        "id": task.id,
+        "token": task.token,
+        "payload": task.payload,
+        "priority": task.priority,
+        "group": task.group,
+        "attempts": task.attempts,
+        "max_attempts": task.max_attempts,
     }

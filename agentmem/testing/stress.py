@@ -10,6 +10,9 @@
     python -m agentmem.testing.stress list-append --server-kills 20 --client-kills 20
     python -m agentmem.testing.stress server-kill --cycles 200
     python -m agentmem.testing.stress similar --items 1000 --processes 8
+    python -m agentmem.testing.stress leases --trials 1000 --jumps
+    python -m agentmem.testing.stress queue --tasks 10000 --processes 8 --kills 40
+    python -m agentmem.testing.stress once --keys 1000 --processes 8 --deadly 10
     python -m agentmem.testing.stress index-damage --times 50
     python -m agentmem.testing.stress index-kill --kills 30 --searchers 4
 
@@ -35,10 +38,13 @@ from agentmem.testing.crew import Step
 from agentmem.testing.indexes import damaged_indexes, killed_builders
 from agentmem.testing.killed_servers import killed_server_cycles
 from agentmem.testing.kills import kill_cycles
+from agentmem.testing.leases import lease_trials
 from agentmem.testing.list_append import ListAppend, list_append
+from agentmem.testing.once import ask_once
 from agentmem.testing.servers import Server, numbered
 from agentmem.testing.similar import add_similar, check_similar
 from agentmem.testing.strikes import storm
+from agentmem.testing.tasks import TaskWork, work_through
 
 __all__ = ["app"]
 
@@ -206,6 +212,59 @@ def index_kill_command(
                 target, kills=kills, searchers=searchers, entries=entries, seed=seed, step=step
             )
         _end(problems, f"{kills} builders killed: every answer right, and no disk lost")
+
+
+@app.command("leases")
+def leases_command(
+    trials: Annotated[int, typer.Option(min=1, help="How often a holder is stopped.")] = 1_000,
+    jumps: Annotated[bool, typer.Option(help="The clock jumps meanwhile, up to 30 days.")] = False,
+    seed: Seed = 1,
+    store: Target = None,
+) -> None:
+    """Stops holders of a lease (SIGSTOP) past its end; what they write late must be refused."""
+    with _new_target(store) as target, _bar("leases", trials) as step:
+        problems = lease_trials(target, trials, seed=seed, jumps=jumps, step=step)
+    _end(problems, f"{trials} trials: no write under a stale token was accepted")
+
+
+@app.command("queue")
+def queue_command(
+    tasks: Annotated[int, typer.Option(min=1, help="In all.")] = 10_000,
+    processes: Processes = 8,
+    kills: Annotated[int, typer.Option(min=0, help="Workers killed (SIGKILL).")] = 40,
+    seed: Seed = 1,
+    store: Target = None,
+) -> None:
+    """Kills workers of a queue; each result must be committed once, each group in its order."""
+    work = TaskWork(tasks, processes, kills, seed=seed)
+    with _new_target(store) as target, _bar("queue", tasks) as step:
+        problems = work_through(target, work, step)
+    _end(problems, f"{tasks} tasks: each result once, each group in order, none stuck")
+
+
+@app.command("once")
+def once_command(
+    keys: Annotated[int, typer.Option(min=1, help="Effects that every worker asks for.")] = 1_000,
+    processes: Processes = 8,
+    deadly: Annotated[
+        int, typer.Option(min=0, help="Effects in which whoever runs them is killed.")
+    ] = 10,
+    seed: Seed = 1,
+    store: Target = None,
+) -> None:
+    """Asks for the same effects from every worker; each must happen once."""
+    with (
+        _new_target(store) as target,
+        tempfile.TemporaryDirectory(prefix="agentmem-once-") as folder,
+        _bar("once", keys * processes) as step,
+    ):
+        problems = ask_once(
+            target, Path(folder), keys=keys, processes=processes, deadly=deadly, seed=seed,
+            step=step,
+        )  # fmt: skip
+    _end(
+        problems, f"{keys} effects happened once each; all heard of the {deadly} that nobody knows"
+    )
 
 
 @app.command("interrupt")
