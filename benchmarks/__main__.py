@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from benchmarks import (
     counters,
     exchange,
+    history,
     postgres,
     postgres_counter,
     processes,
@@ -50,6 +51,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *processes.BENCHMARKS,
     *reads.BENCHMARKS,
     *search.BENCHMARKS,
+    *history.BENCHMARKS,
     *counters.BENCHMARKS,
     *exchange.BENCHMARKS,
     *verifying.BENCHMARKS,

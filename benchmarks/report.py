@@ -214,10 +214,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     if figure is None:
         return line.ours, line.other, "", "", "", goal, row.status
     other = _amount(figure.other, figure.unit) if figure.other is not None else ""
-    ratio = figure.measure == "x"
-    number = f"{figure.number:.2f}×" if ratio else f"{figure.number:.0f} {figure.measure}"
+    number = f"{figure.number:.2f}×" if figure.measure == "x" else _measured(figure)
     status = "" if row.status == NO_GOAL else row.status
     return line.ours, line.other, _amount(figure.ours, figure.unit), other, number, goal, status
+
+
+def _measured(figure: Figure) -> str:
+    return f"{figure.number:.3g} {figure.measure}"
 
 
 def _times(figure: Figure | None) -> str:

@@ -91,15 +91,7 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
         return Position._make((*rows[0], rows[0][1])) if rows else None
 
     def revision_at(self, instant: int) -> int:
-        # Commit times never fall, so halving finds it.
-        low, high = 0, self.position().revision
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._read("position_at", middle)[0][1] <= instant:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        return int(self._first("revision_at", instant)[0])
 
     def point(self, place: Place, revision: int | None) -> Point:
         if revision is None:
@@ -171,12 +163,15 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
         after, upto = zip(*spans, strict=True)
         start, end = namespace_bounds(wanted.within or "")
         bound = (None if wanted.within is None else start, end, wanted.or_scope, wanted.texts)
-        rows = self._read(name, after, upto, wanted.agent, *bound, limit)
-        return [CommitRow._make(row) for row in rows]
+        values = (after, upto, wanted.agent, *bound, limit)
+        return [CommitRow._make(row) for row in self._read_in_order(name, values)]
+
+    def _read_in_order(self, name: str, values: Sequence[Any]) -> Rows:
+        return self._read(name, *values)
 
     def blocks(self, name: str, start: int, limit: int, *, newest_first: bool) -> list[int]:
         statement = "blocks_down" if newest_first else "blocks_up"
-        return [block for (block,) in self._read(statement, name, start, limit)]
+        return [block for (block,) in self._read_in_order(statement, (name, start, limit))]
 
     def marked_after(self) -> int:
         return int(self._first("marked_after")[0])
@@ -292,6 +287,11 @@ class PostgresEngine(PostgresReads):
 
     def check(self) -> None:
         self._pool.check()
+
+    def _read_in_order(self, name: str, values: Sequence[Any]) -> Rows:
+        # Sent together they are one transaction, and the settings end with it.
+        sql = self._statements
+        return self._pool.read_all([(sql["in_order"], ()), (sql[name], values)])[1]
 
     def describe(self) -> dict[str, Any]:
         return {

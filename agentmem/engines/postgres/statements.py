@@ -34,7 +34,8 @@ SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata
     c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, r.fingerprint, r.result
 FROM {s}.commits c LEFT JOIN {s}.operation_results r ON r.revision = c.revision
 """
-# Of a namespace: the entries of the commit are looked at, not those of the namespace.
+# Of a namespace the entries of the commit are looked at; `|| ''` keeps the planner away from an
+# index of all that is in the namespace.
 _WANTED: Final = """
 SELECT c.*, r.fingerprint, r.result
 FROM unnest($1::bigint[], $2::bigint[]) AS w(after, upto) CROSS JOIN LATERAL (
@@ -42,7 +43,8 @@ FROM unnest($1::bigint[], $2::bigint[]) AS w(after, upto) CROSS JOIN LATERAL (
         AND ($3::text IS NULL OR c.agent = $3)
         AND ($4::text IS NULL OR c.scope = $6 OR (SELECT 1 FROM {s}.entries e
             WHERE e.id >= c.first_entry_id AND e.id < c.first_entry_id + c.changes
-            AND e.namespace >= $4 AND ($5::text IS NULL OR e.namespace < $5) LIMIT 1) = 1)
+            AND e.namespace || '' >= $4 AND ($5::text IS NULL OR e.namespace || '' < $5)
+            LIMIT 1) = 1)
         AND NOT EXISTS (SELECT 1 FROM unnest($7::text[]) AS t(part)
             WHERE strpos(COALESCE(c.metadata, ''), t.part) = 0)
     ORDER BY {order} LIMIT $8) c
@@ -209,6 +211,16 @@ _STATEMENTS: Final = {
         LEFT JOIN """
     + _NEWEST
     + " ON true",
+    # Commit times never fall, so halving finds it.
+    "revision_at": """WITH RECURSIVE halves(low, high) AS (
+            SELECT 0::bigint, revision FROM {s}.store WHERE id = 1
+            UNION ALL SELECT CASE WHEN c.committed_at <= $1 THEN m.middle ELSE h.low END,
+                CASE WHEN c.committed_at <= $1 THEN h.high ELSE m.middle - 1 END
+            FROM halves h CROSS JOIN LATERAL (SELECT (h.low + h.high + 1) / 2 AS middle) m
+            CROSS JOIN LATERAL (SELECT x.committed_at FROM {s}.commits x
+                WHERE x.revision = m.middle LIMIT 1) c
+            WHERE h.low < h.high)
+        SELECT low FROM halves WHERE low = high""",
     "points": "SELECT s.floor, "
     + _COLUMNS
     + """ FROM {s}.store s LEFT JOIN (
@@ -231,6 +243,11 @@ _STATEMENTS: Final = {
     + "WHERE c.revision > $1 AND c.revision <= $2 ORDER BY c.revision DESC LIMIT $3",
     "commits_in_up": _WANTED.replace("{order}", "c.revision"),
     "commits_in_down": _WANTED.replace("{order}", "c.revision DESC"),
+    # The planner cannot know how long a span is. It takes one for a two-hundredth of the table,
+    # which it would rather sort than read in order up to the limit, and compile the statement for.
+    "in_order": """SELECT set_config('enable_bitmapscan', 'off', true),
+        set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),
+        set_config('jit', 'off', true)""",
     "blocks_up": """SELECT block FROM {s}.log_marks WHERE name = $1 AND block >= $2
         ORDER BY block LIMIT $3""",
     "blocks_down": """SELECT block FROM {s}.log_marks WHERE name = $1 AND block <= $2
