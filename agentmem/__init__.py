@@ -16,6 +16,8 @@ import os
 
 from agentmem import merge
 from agentmem.clock import Clock
+from agentmem.coordination.events import Event
+from agentmem.coordination.feed import ConsumerState, Feed
 from agentmem.coordination.leases import Lease, LeaseState
 from agentmem.coordination.queues import Queue, QueuedTask, QueueState, Task
 from agentmem.errors import (
@@ -99,6 +101,7 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "ConflictRecord",
+    "ConsumerState",
     "Contamination",
     "CorruptionError",
     "Difference",
@@ -106,7 +109,9 @@ __all__ = [
     "Edge",
     "EmbedderError",
     "Entry",
+    "Event",
     "Exported",
+    "Feed",
     "FencedError",
     "ForkedStoreError",
     "FutureRevisionError",

@@ -9,6 +9,9 @@ from typing import Final, Literal
 
 from agentmem import writes
 from agentmem.buffered import BufferedView
+from agentmem.coordination.events import Event
+from agentmem.coordination.feed import ack_step
+from agentmem.coordination.feed_steps import Move
 from agentmem.coordination.leases import Lease
 from agentmem.coordination.queues import MAX_ATTEMPTS, TransactionQueue, queue_of
 from agentmem.coordination.steps import Step, Subject
@@ -260,6 +263,26 @@ class Transaction(BufferedView):
         """A queue, to put tasks that are there when this commits; see `Store.queue`."""
         queue = queue_of(self._core, self._scope, name, max_attempts)
         return TransactionQueue(self, self._core, queue)
+
+    def ack(self, event: Event) -> None:
+        """Acknowledges an event with the commit, and all before it: exactly once.
+
+        The consumer's cursor moves if and only if what this transaction writes is committed. The
+        commit fails with `FencedError`, and writes nothing, if another reads as the consumer now,
+        or the event was acknowledged before.
+
+        Raises:
+            InvalidValueError: the event is of a feed without a consumer, or of another store.
+        """
+        step = ack_step(event, self._core, effects=True)
+        with self._lock:
+            subject = ("ack", step.view, f"{step.token} {step.consumer}")
+            earlier = self._steps.get(subject)
+            if isinstance(earlier, Move):
+                # One move for all of them: none may have been acknowledged, the last one is then.
+                step.least = min(earlier.least or 0, event.revision)
+                step.cursor = max(earlier.cursor, step.cursor)
+            self.add_step(self._core, subject, step)
 
     def add_step(self, core: Core, subject: Subject, step: Step) -> Step | None:
         """Has something done with the commit, or not at all; for leases and queues.

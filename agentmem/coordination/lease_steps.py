@@ -24,6 +24,7 @@ from agentmem.errors import LeaseExpiredError
 from agentmem.model import display_key
 
 __all__ = [
+    "FEEDS",
     "KEYS",
     "STAY_S",
     "Acquire",
@@ -39,12 +40,17 @@ __all__ = [
 KEYS: Final = "keys"
 """The scope of the leases of keys; a view's name is ``""``, or ends a label, or is an object."""
 
+FEEDS: Final = "feeds"
+"""The scope of the leases of who reads as a durable consumer; see `agentmem.coordination.feed`."""
+
 STAY_S: Final = 3.0
 """For how long somebody in the line counts as waiting without saying so again."""
 
 
 def display_lease(scope: str, name: str) -> str:
     """A lease as people call it."""
+    if scope == FEEDS:
+        return f"consumer {json.loads(name)[1]}"
     if scope != KEYS:
         return name
     *labels, key = json.loads(name)

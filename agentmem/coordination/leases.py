@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.coordination.heartbeat import Heartbeat
 from agentmem.coordination.lease_steps import (
+    FEEDS,
     KEYS,
     STAY_S,
     Acquire,
@@ -340,7 +341,7 @@ def leases_of(core: Core, scope: Scope) -> list[LeaseState]:
     core.check_open()
     moment = core.engine.moment()
     rows = core.engine.look(Look("leases", (None if scope.is_root else scope.name,)))
-    return [_state(row, moment.epoch, moment.at) for row in rows]
+    return [_state(row, moment.epoch, moment.at) for row in rows if row[0] != FEEDS]
 
 
 def _state(row: tuple[Any, ...], epoch: str, at: int) -> LeaseState:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from agentmem import writes
-from agentmem.coordination import leases
+from agentmem.coordination import feed, leases
+from agentmem.coordination.feed import ConsumerState, Feed
 from agentmem.coordination.leases import Lease, LeaseState
 from agentmem.coordination.once import HOLD_S, WAIT_S, cached, once
 from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, QueueState, queue_of, queues_of
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 
 class CoordinatingView:
-    """Leases, queues and once. None of it takes a revision."""
+    """Leases, queues, once and the feed. None of it takes a revision."""
 
     __slots__ = ()
     _core: Core
@@ -87,6 +88,75 @@ class CoordinatingView:
     def queues(self) -> list[QueueState]:
         """The queues that hold tasks, dead ones included; of the store itself those of all."""
         return queues_of(self._core, self._scope)
+
+    def watch(
+        self,
+        namespace: object = None,
+        since: int | None = None,
+        consumer: str | None = None,
+        *,
+        timeout_s: float | None = None,
+        wait_s: float = 0,
+        hold_s: float = feed.HOLD_S,
+        agent: str | None = None,
+    ) -> Feed:
+        """The commits that this view sees, in order, those to come included: a `Feed` of `Event`s.
+
+        ::
+
+            for event in store.watch("team"):
+                print(event.revision, [change.key for change in event.changes])
+
+        Args:
+            namespace: only commits that changed a key in it or below. Without one, a store has
+                all commits, and a scoped view those that changed a key that it may read.
+            since: begin after this revision; 0 is the beginning, None is now.
+            consumer: a name in this view, whose cursor the store keeps: who reads as it goes on
+                after the last event that was acknowledged (`Feed.ack`, `Transaction.ack`), in
+                whatever process; `since` is where a new one begins. One at a time reads as it.
+            timeout_s: end the iteration when nothing came for so long; 0: with what is there.
+            wait_s: how long to wait for another who reads as the consumer.
+            hold_s: who reads as it and gives no sign of life for so long is replaced. Signs are
+                given by a thread, three in that time.
+            agent: who reads as the consumer, for people.
+
+        Raises:
+            FutureRevisionError: the store has no such revision yet.
+            CompactedError: what comes after the revision, or the cursor, was compacted; its
+                ``floor`` can be given as `since`.
+            HistoryReplacedError: the store's history is not the one that the cursor is of;
+                `forget_consumer`, then begin anew.
+            LeaseError: another reads as the consumer after `wait_s`.
+        """
+        return feed.watch(
+            self._core,
+            self._scope,
+            namespace,
+            since,
+            consumer,
+            timeout_s=timeout_s,
+            wait_s=wait_s,
+            hold_s=hold_s,
+            agent=agent,
+        )
+
+    def consumers(self) -> list[ConsumerState]:
+        """The durable consumers of the feed, by name; of the store itself those of all."""
+        return feed.consumers_of(self._core, self._scope)
+
+    def break_consumer(self, name: str) -> int | None:
+        """Lets another read as a consumer at once: who reads as it acknowledges nothing any more.
+
+        Returns: the token of who read as it; None: nobody did.
+        """
+        return feed.break_consumer(self._core, self._scope, name)
+
+    def forget_consumer(self, name: str) -> bool:
+        """Forgets a consumer with its cursor, and breaks it; the next of that name is a new one.
+
+        Returns: whether there was one.
+        """
+        return feed.forget_consumer(self._core, self._scope, name)
 
     def once(
         self,

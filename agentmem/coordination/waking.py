@@ -9,6 +9,7 @@ passing of time, the caller names a moment for.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from agentmem.engines.base import Engine
@@ -26,8 +27,14 @@ _GROWTH: Final = 1.5
 class Waking:
     """What one waiting thread has seen of a store. Used by that thread alone."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, sleep: Callable[[float], object] = time.sleep) -> None:
+        """Begins.
+
+        Args:
+            sleep: waits for so many seconds; something true from it ends a `wait` at once.
+        """
         self._engine = engine
+        self._sleep = sleep
         # Asked before the caller looks, so that nothing falls between.
         self._seen = engine.pulse()
 
@@ -39,7 +46,8 @@ class Waking:
         """
         pause_s = _FIRST_S
         while (left_s := until - time.monotonic()) > 0:
-            time.sleep(min(pause_s, left_s))
+            if self._sleep(min(pause_s, left_s)):
+                return
             found = self._engine.pulse()
             if found != self._seen:
                 self._seen = found

@@ -22,6 +22,7 @@ __all__ = [
     "entry_version",
     "history_of",
     "history_rows",
+    "shown",
 ]
 
 _PAGE: Final = 200
@@ -35,7 +36,7 @@ def history_of(
     core.check_open()
     bounds, wanted = check_revisions(after, upto), check_limit(limit)
     rows = history_rows(core.engine, place, *bounds, min(_PAGE, max(wanted, 1)))
-    return _shown(core, scope, list(islice(rows, wanted)))
+    return shown(core, scope, list(islice(rows, wanted)))
 
 
 def history_rows(
@@ -64,10 +65,10 @@ def entry_version(core: Core, scope: Scope, place: Place, version: int) -> Entry
     Raises:
         KeyMissingError: the key has no such version (any more).
     """
-    return _shown(core, scope, [entry_row(core, scope, place, version)])[0]
+    return shown(core, scope, [entry_row(core, scope, place, version)])[0]
 
 
-def _shown(core: Core, scope: Scope, rows: list[EntryRow]) -> list[Entry[Any]]:
+def shown(core: Core, scope: Scope, rows: list[EntryRow]) -> list[Entry[Any]]:
     """Entries of the log; those that were purged say when and by whom."""
     if not any(row.purged for row in rows):
         return [entry_of(row, scope) for row in rows]

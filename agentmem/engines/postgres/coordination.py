@@ -1,4 +1,4 @@
-"""The tables of coordination on PostgreSQL: leases, queues, once; see `agentmem.coordination`."""
+"""The tables of coordination on PostgreSQL: see `agentmem.coordination`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,10 @@ COORDINATION_STATEMENTS: Final = {
         GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2""",
     "once": """SELECT token, agent, started_at, epoch, until, result, expires_at
         FROM {s}.once_records WHERE scope = $1 AND id = $2""",
+    "cursor": "SELECT revision, hash FROM {s}.cursors WHERE scope = $1 AND name = $2",
+    "cursors": """SELECT scope, name, revision, moved_at FROM {s}.cursors
+        WHERE $1::text IS NULL OR scope = $1 ORDER BY scope, name""",
+    "hash_at": "SELECT hash FROM {s}.commits WHERE revision = $1",
     # Changes.
     # What is judged by has changed, and no revision tells of it.
     "mark": """WITH f AS (UPDATE {s}.store SET fence = fence + 1 WHERE id = 1)
@@ -132,6 +136,11 @@ COORDINATION_STATEMENTS: Final = {
     "end_once": """UPDATE {s}.once_records SET result = $1, expires_at = $2
         WHERE scope = $3 AND id = $4""",
     "forget_once": "DELETE FROM {s}.once_records WHERE scope = $1 AND id = $2",
+    "set_cursor": """INSERT INTO {s}.cursors (scope, name, revision, hash, moved_at)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
+            hash = excluded.hash, moved_at = excluded.moved_at""",
+    "forget_cursor": "DELETE FROM {s}.cursors WHERE scope = $1 AND name = $2",
 }
 CHANGED_BY: Final = {
     "mark": ("number", "attempt"),
@@ -158,6 +167,8 @@ CHANGED_BY: Final = {
     "stay_once": ("epoch", "until", "scope", "id"),
     "end_once": ("result", "expires_at", "scope", "id"),
     "forget_once": ("scope", "id"),
+    "set_cursor": ("scope", "name", "revision", "hash", "moved_at"),
+    "forget_cursor": ("scope", "name"),
 }  # fmt: skip
 """The values that each change binds, in the order of its parameters."""
 

@@ -1,4 +1,4 @@
-"""The tables of coordination on SQLite: leases, queues, once; see `agentmem.coordination`."""
+"""The tables of coordination on SQLite: see `agentmem.coordination`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,12 @@ _LOOKS: Final = {
         SELECT token, agent, started_at, epoch, until, result, expires_at FROM once_records
         WHERE scope = ? AND id = ?
     """,
+    "cursor": "SELECT revision, hash FROM cursors WHERE scope = ? AND name = ?",
+    "cursors": """
+        SELECT scope, name, revision, moved_at FROM cursors
+        WHERE ?1 IS NULL OR scope = ?1 ORDER BY scope, name
+    """,
+    "hash_at": "SELECT hash FROM commits WHERE revision = ?",
 }
 _TIMED: Final = ("next_task", "queues")  # epoch, moment and time of day are added
 
@@ -155,6 +161,13 @@ CHANGES: Final = {
         WHERE scope = :scope AND id = :id
     """,
     "forget_once": "DELETE FROM once_records WHERE scope = :scope AND id = :id",
+    "set_cursor": """
+        INSERT INTO cursors (scope, name, revision, hash, moved_at)
+        VALUES (:scope, :name, :revision, :hash, :moved_at)
+        ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
+            hash = excluded.hash, moved_at = excluded.moved_at
+    """,
+    "forget_cursor": "DELETE FROM cursors WHERE scope = :scope AND name = :name",
 }
 
 
