@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import pytest
+
 import agentmem
 from tests.cli.program import Program
 
@@ -32,3 +37,14 @@ def test_reindex_and_index_embed_what_there_is(program: Program, store: agentmem
         assert f"--embedder {'is' if ':' not in wrong else wrong}" in program.fails(
             2, "reindex", "--embedder", wrong
         )
+
+
+def test_reindex_finds_a_module_in_the_folder_that_one_stands_in(
+    program: Program, store: agentmem.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", "one", embed="deferred")
+    (tmp_path / "embedder_of_my_own.py").write_text("def halves(texts):\n    return [[1, 2]]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", ".")])
+    embedded = program.document("reindex", "--embedder", "embedder_of_my_own:halves")
+    assert embedded == {"embedded": 1}
