@@ -493,10 +493,6 @@ def _ended_as(ours: ConflictRow, theirs: ConflictRow) -> bool:
     )
 
 
-def _without_id(row: PurgeRow) -> PurgeRow:
-    return row._replace(id=0)
-
-
 def _size(commit: CommitRow, entries: list[NewEntry]) -> int:
     """About how many bytes are sent; a character counts as one."""
     texts = (text for entry in entries for text in (entry.value, entry.text) if text is not None)

@@ -157,11 +157,32 @@ def test_what_is_written_meanwhile_is_not_exported(
     def write(_what: str, done: int, _total: int) -> None:
         other.put("meanwhile", done, overwrite=True)
         other.audit.tag(f"at-{done}")
+        other.put("n", [done], namespace="notes", agent="eva", expected_version=1)  # is merged
 
-    load(target, exported(source, progress=write))
+    text = exported(source, progress=write)
+    conflicts = [each for each in documents(text) if each.get("type") == "conflict"]
+    assert "eva" not in {each.get("agent") for each in conflicts}
+    load(target, text)
     assert target.revision == revision < source.revision
     assert engine_of(target).chain(0, 10_000) == log
     assert {tag.name for tag in target.audit.tags()} == {"start", "now"}
+    assert {each.agent for each in source.audit.conflicts("merged")} == {"ann", "eva"}
+    assert {each.agent for each in target.audit.conflicts("merged")} == {"ann"}
+
+
+def test_vectors_that_are_made_meanwhile_are_not_exported(pair: Pair) -> None:
+    source, target = pair.source(embedder=_letters), pair.target()
+    source.put("first", "has one")
+    for number in range(8):
+        source.put(f"k{number}", f"number {number}", embed="deferred")
+
+    text = exported(source, progress=lambda *_told: source.admin.index())
+
+    assert source.revision > 9
+    found = [each["entry_id"] for each in documents(text) if each.get("type") == "vector"]
+    assert found == [1]
+    load(target, text)
+    assert target.admin.stats()["vectors"] == 1
 
 
 def test_purged_entries_stay_purged(pair: Pair, clock: ManualClock) -> None:
@@ -180,6 +201,26 @@ def test_purged_entries_stay_purged(pair: Pair, clock: ManualClock) -> None:
     assert exported(target).splitlines()[1:] == text.splitlines()[1:]
     (row,) = engine_of(target).purges()
     assert (row.key, row.agent, row.note, row.finished) == ("secret", "eva", "asked for", 1)
+
+
+def test_compacted_history_is_loaded_as_it_is(pair: Pair, clock: ManualClock) -> None:
+    source, target = pair.source(), pair.target()
+    fill(source, clock)
+    for number in range(6):
+        source.put("k", number, overwrite=True)
+    source.audit.untag("start")
+    source.delete("k")
+    source.admin.compact(keep_revision=source.revision - 2)
+    source.put("k", "again")
+    text = exported(source)
+    assert documents(text)[-2]["type"] == "floor"
+    load(target, text)
+    assert everything(target) == everything(source)
+    assert exported(target).splitlines()[1:] == text.splitlines()[1:]
+    found = documents(text)
+    _lose(found, "entry", -1)
+    with pytest.raises(agentmem.InvalidValueError, match="are missing"):
+        load(pair.target("other"), lines_of(found))
 
 
 def test_a_copy_that_is_run_again_says_that_a_purge_has_yet_to_be_run(pair: Pair) -> None:
@@ -302,7 +343,18 @@ def _after_the_end(found: Documents) -> None:
     found.insert(-1, next(each for each in found if each.get("type") == "commit"))
 
 
+def _first(name: str, value: Any) -> Callable[[Documents], None]:
+    def change(found: Documents) -> None:
+        found[0][name] = value
+
+    return change
+
+
 _WRONG: Final = {
+    "another hash": (_first("hash", "00" * 32), "does not end where the first line says"),
+    "another time": (_first("committed_at", 7), "does not end where the first line says"),
+    "a later end": (_first("revision", 999), "is missing before it"),
+    "a hash of something": (_first("hash", 7), "hash is not in hexadecimal"),
     "a value": (_set("entry", "value", {"v": "a lie"}), "digest does not fit"),
     "a text": (_set("entry", "text", "a lie"), "digest does not fit"),
     "no salt": (_set("entry", "salt", ...), "salt is missing"),
@@ -337,9 +389,10 @@ _WRONG: Final = {
 }
 
 
-@pytest.fixture
-def whole(tmp_path: Path, clock: ManualClock) -> bytes:
-    with agentmem.open(tmp_path / "whole.db", clock=clock, embedder=None) as store:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path, clock = tmp_path_factory.mktemp("whole") / "whole.db", ManualClock()
+    with agentmem.open(path, clock=clock, embedder=None, durability="relaxed") as store:
         fill_with_vectors(store, clock)
         return exported(store)
 
@@ -351,7 +404,7 @@ def test_a_wrong_line_is_named_and_nothing_is_written(
     change, reason = _WRONG[what]
     found = documents(whole)
     change(found)
-    with agentmem.open(tmp_path / "to.db", embedder=None) as target:
+    with agentmem.open(tmp_path / "to.db", embedder=None, durability="relaxed") as target:
         with pytest.raises(
             agentmem.InvalidValueError, match=rf"line \d+: .*({reason}).*nothing was written"
         ):
@@ -389,7 +442,7 @@ def test_a_history_that_cannot_be_is_refused_whatever_its_hashes(
     assert lines_of(chained(documents(whole))).splitlines()[0] == json.dumps(found[0]).encode()
     [each for each in found if each.get("type") == "commit"][1][name] = value
     with (
-        agentmem.open(tmp_path / "to.db", embedder=None) as target,
+        agentmem.open(tmp_path / "to.db", embedder=None, durability="relaxed") as target,
         pytest.raises(agentmem.InvalidValueError, match=reason),
     ):
         load(target, lines_of(chained(found)))
@@ -397,7 +450,7 @@ def test_a_history_that_cannot_be_is_refused_whatever_its_hashes(
 
 def test_wrong_lines_are_named_by_their_number(tmp_path: Path, whole: bytes) -> None:
     rows = whole.splitlines(keepends=True)
-    with agentmem.open(tmp_path / "to.db", embedder=None) as target:
+    with agentmem.open(tmp_path / "to.db", embedder=None, durability="relaxed") as target:
         for number, text, reason in (
             (7, b"{broken\n", "is not JSON"),
             (9, b"[1]\n", "is no JSON object"),
@@ -411,9 +464,9 @@ def test_wrong_lines_are_named_by_their_number(tmp_path: Path, whole: bytes) -> 
 
 
 def test_every_way_of_cutting_a_file_off_is_noticed(tmp_path: Path, whole: bytes) -> None:
-    ends = [0, 1, 50, *range(100, len(whole) - 1, len(whole) // 30), len(whole) - 1]
+    ends = [0, 1, 50, *range(100, len(whole) - 1, len(whole) // 12), len(whole) - 1]
     packed = gzip.compress(whole, mtime=0)
-    with agentmem.open(tmp_path / "to.db", embedder=None) as target:
+    with agentmem.open(tmp_path / "to.db", embedder=None, durability="relaxed") as target:
         for text in (
             *(whole[:end] for end in ends),
             *(packed[: len(packed) * part // 10] for part in range(10)),
@@ -437,7 +490,7 @@ def test_every_way_of_cutting_a_file_off_is_noticed(tmp_path: Path, whole: bytes
 
 
 def test_what_is_no_export_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with agentmem.open(tmp_path / "to.db", embedder=None) as target:
+    with agentmem.open(tmp_path / "to.db", embedder=None, durability="relaxed") as target:
         for text in (b"", b"\n", b"[]\n", b'{"agentmem": "recipe"}\n', b"SQLite format 3\x00"):
             with pytest.raises(agentmem.InvalidValueError, match="no export of agentmem"):
                 load(target, text)
@@ -529,6 +582,18 @@ def test_keys_that_are_there_are_refused_kept_or_replaced(pair: Pair) -> None:
     assert load(other, text, existing="replace").entries == 3
     assert other["b"] == 2
     assert [each.value for each in other.history("b")] == [2, "mine"]
+
+
+def test_a_key_of_a_later_batch_that_is_there_refuses_all(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_BATCH_ENTRIES", 2)
+    source, target = pair.source(), pair.target()
+    source.put_many({"a": 1, "b": 2, "c": 3, "d": 4})
+    target.put("d", "mine")
+    with pytest.raises(agentmem.ConflictError, match="'d' is there already"):
+        load(target, exported(source, at=1))
+    assert [entry.key for entry in target.list()] == ["d"]
 
 
 def test_what_has_expired_meanwhile_is_not_loaded(pair: Pair, clock: ManualClock) -> None:
