@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
+    coordination,
     counters,
     exchange,
     history,
@@ -53,6 +54,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *search.BENCHMARKS,
     *history.BENCHMARKS,
     *counters.BENCHMARKS,
+    *coordination.BENCHMARKS,
     *exchange.BENCHMARKS,
     *verifying.BENCHMARKS,
     *postgres.BENCHMARKS,

@@ -50,6 +50,12 @@ _SABOTAGE: Final = {
             return transact(store, fn)
         agentmem.Store.transact = forget_the_op_id
     """,
+    "task_queue.py": """
+        agentmem.Task.ack = lambda task, tx=None: None
+    """,
+    "tool_cache.py": """
+        agentmem.Store.cached_tool = lambda store, **options: lambda function: function
+    """,
 }
 
 
