@@ -13,6 +13,7 @@ from agentmem.cli import (
     demo_command,
     entries,
     exchanging,
+    explaining,
     log_command,
     merging,
     moving,
@@ -91,6 +92,7 @@ searching.register(app)
 log_command.register(app)
 versions.register(app)
 undoing.register(app)
+explaining.register(app)
 merging.register(app)
 coordinating.register(app)
 store_commands.register(app)

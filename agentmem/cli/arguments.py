@@ -16,6 +16,7 @@ from agentmem.cli.failures import CommandError, ExitCode
 __all__ = [
     "ValuesCommand",
     "check_tag_name",
+    "key_and_maybe_version",
     "key_and_version",
     "namespace_argument",
     "parse_at",
@@ -148,6 +149,12 @@ def key_and_version(text: str) -> tuple[str, int]:
             f"{text!r} is not KEY@VERSION, for example plan@2; agentmem history KEY lists versions"
         )
     return key, int(version)
+
+
+def key_and_maybe_version(text: str) -> tuple[str, int | None]:
+    """``KEY`` or ``KEY@VERSION``: what stands behind the last ``@`` is a version if it is one."""
+    key, at, version = text.rpartition("@")
+    return (key, int(version)) if at and key and _is_whole(version) else (text, None)
 
 
 def whole_number(text: str) -> int:

@@ -10,7 +10,7 @@ import typer
 from agentmem.cli.arguments import parse_value, whole_number
 from agentmem.cli.call import Call, command
 from agentmem.cli.failures import CommandError, ExitCode
-from agentmem.cli.options import AgentOption, LimitOption, NoteOption
+from agentmem.cli.options import AgentOption, ExpectedOption, LimitOption, NoteOption
 from agentmem.cli.output import as_json
 from agentmem.cli.shapes import conflict_document, entry_document
 from agentmem.cli.spelling import namespace_text, second
@@ -158,11 +158,14 @@ def resolve(
             show_default=False,
         ),
     ],
+    expected_version: ExpectedOption = None,
     agent: AgentOption = None,
     note: NoteOption = None,
 ) -> None:
     """Settle an open conflict, which `escalate` has parked."""
-    entry = call.store.audit.resolve(id, _side(take), agent=agent, note=note)
+    entry = call.store.audit.resolve(
+        id, _side(take), expected_version=expected_version, agent=agent, note=note
+    )
     if call.out.json:
         call.out.document({"id": id, "entry": None if entry is None else entry_document(entry)})
     elif entry is None:

@@ -13,11 +13,15 @@ from agentmem.exchange.exporting import Exported
 from agentmem.exchange.loading import Loaded
 from agentmem.history.between import KeyDifference
 from agentmem.history.blame import Blame
+from agentmem.history.cleaning import Contamination
 from agentmem.history.compact import CompactReport
 from agentmem.history.copy import CopyReport
 from agentmem.history.diff import Difference
+from agentmem.history.lineage import Lineage, Node
 from agentmem.history.purge import PurgeReport
+from agentmem.history.races import Race
 from agentmem.history.revert import Reversal
+from agentmem.history.undoing import Undone
 from agentmem.history.verify import Report
 from agentmem.model import Commit, ConflictRecord, Entry, Hit, Tag
 
@@ -27,6 +31,7 @@ __all__ = [
     "commit_document",
     "compact_document",
     "conflict_document",
+    "contamination_document",
     "copy_document",
     "difference_document",
     "entry_document",
@@ -34,11 +39,13 @@ __all__ = [
     "hit_document",
     "key_difference_document",
     "lease_document",
+    "lineage_document",
     "loaded_document",
     "migrations_document",
     "purge_document",
     "queue_document",
     "queued_document",
+    "race_document",
     "report_document",
     "reversal_document",
     "tag_document",
@@ -176,23 +183,24 @@ def blame_document(blame: Blame) -> dict[str, Any]:
     }
 
 
+def _undone_document(undone: Undone) -> dict[str, Any]:
+    return {
+        "namespace": list(undone.namespace),
+        "key": undone.key,
+        "version": undone.version,
+        "restored": undone.restored,
+        "current": undone.current,
+        "current_agent": undone.current_agent,
+        "outcome": undone.outcome,
+        "strategy": undone.strategy,
+    }
+
+
 def reversal_document(reversal: Reversal) -> dict[str, Any]:
     """A commit that undoes, as it is or as it would be."""
     return {
         "commit": None if reversal.commit is None else commit_document(reversal.commit),
-        "keys": [
-            {
-                "namespace": list(each.namespace),
-                "key": each.key,
-                "version": each.version,
-                "restored": each.restored,
-                "current": each.current,
-                "current_agent": each.current_agent,
-                "outcome": each.outcome,
-                "strategy": each.strategy,
-            }
-            for each in reversal.keys
-        ],
+        "keys": [_undone_document(each) for each in reversal.keys],
     }
 
 
@@ -213,6 +221,75 @@ def conflict_document(record: ConflictRecord) -> dict[str, Any]:
         "revision": record.revision,
         "detected_at": _time(record.detected_at),
         "note": record.note,
+    }
+
+
+def _node_document(node: Node) -> dict[str, Any]:
+    return {
+        "namespace": list(node.namespace),
+        "key": node.key,
+        "version": node.version,
+        "state": node.state,
+        "revision": node.revision,
+        "operation": node.operation,
+        "agent": node.agent,
+        "op_id": node.op_id,
+        "note": node.note,
+        "committed_at": _time(node.committed_at),
+    }
+
+
+def lineage_document(lineage: Lineage) -> dict[str, Any]:
+    """What was derived from what; edges name nodes by their place in the list."""
+    places = {node: index for index, node in enumerate(lineage.nodes)}
+    return {
+        "root": places[lineage.root],
+        "direction": lineage.direction,
+        "nodes": [_node_document(node) for node in lineage.nodes],
+        "edges": [
+            {
+                "derived": places[edge.derived],
+                "source": places[edge.source],
+                "why": edge.why,
+                "asked": dict(edge.asked),
+            }
+            for edge in lineage.edges
+        ],
+        "complete": lineage.complete,
+        "unkept": lineage.unkept,
+        "lost": lineage.lost,
+        "outside": lineage.outside,
+    }
+
+
+def contamination_document(found: Contamination) -> dict[str, Any]:
+    """What was derived from an entry, and what undoes it."""
+    return {
+        "source": _node_document(found.source),
+        "derived": [_node_document(node) for node in found.derived],
+        "carrying": [_node_document(node) for node in found.carrying],
+        "keys": [_undone_document(each) for each in found.keys],
+        "commit": None if found.commit is None else commit_document(found.commit),
+        "unkept": found.unkept,
+        "complete": found.complete,
+    }
+
+
+def race_document(race: Race) -> dict[str, Any]:
+    """One finding."""
+    return {
+        "kind": race.kind,
+        "namespace": list(race.namespace),
+        "key": race.key,
+        "versions": [
+            {"namespace": list(namespace), "key": key, "version": version}
+            for namespace, key, version in race.versions
+        ],
+        "revisions": list(race.revisions),
+        "agents": list(race.agents),
+        "explanation": race.explanation,
+        "advice": race.advice,
+        "figures": dict(race.figures),
     }
 
 

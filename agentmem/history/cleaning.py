@@ -58,6 +58,8 @@ class Contamination:
         commit: that undid it; None for a dry run, or if there was nothing to undo.
         unkept: commits since the poison that had read something that was not kept
             (``provenance=False``), so that nobody knows whether they are derived.
+        complete: False if some of the history since the poison was compacted: what was derived
+            from what is gone is not found.
     """
 
     source: Node
@@ -66,6 +68,7 @@ class Contamination:
     keys: tuple[Undone, ...]
     commit: Commit | None
     unkept: int
+    complete: bool
 
     __module__ = "agentmem"
 
@@ -180,7 +183,7 @@ class _Cleaning:
         engine = self._core.engine
         if plan is None:  # the op_id was known
             nodes = nodes_of(engine, self._scope, [self._root])
-            return Contamination(nodes[ref_of(self._root)], (), (), (), commit, 0)
+            return Contamination(nodes[ref_of(self._root)], (), (), (), commit, 0, True)
         undoing = plan.undoing
         told = undoing.done(receipt) if receipt is not None else undoing.foreseen()
         keys = dict(zip(undoing.keys, told, strict=True)) | plan.others
@@ -193,6 +196,7 @@ class _Cleaning:
             tuple(keys[place] for place in sorted(keys)),
             commit,
             engine.unkept(self._root.revision),
+            engine.floor() <= self._root.revision,
         )
 
     # The request.

@@ -189,7 +189,7 @@ class Walk:
     def _scanned(self, scans: Sequence[tuple[int, ReadRow]]) -> Iterator[EntryRow]:
         for revision, read in scans:
             asked, ids = found_by_scan(read.scan or "{}")
-            why = "search" if "search" in asked else "scan"
+            why = "search" if "mode" in asked else "scan"
             for some in _batches(ids):
                 found = self._engine.entries_found(some)
                 self.lost_ids.update(set(some) - {row.id for row in found})
@@ -260,7 +260,7 @@ class Walk:
             here = sorted(row.id for row in inside if not row.deleted)
             for read in self._scans(namespace, first, past):
                 asked, found = found_by_scan(read.scan or "{}")
-                why = "search" if "search" in asked else "scan"
+                why = "search" if "mode" in asked else "scan"
                 for id in _common(here, found):
                     self._read(read.revision, Reading(ids[id], why, read))
                     reached.add(read.revision)

@@ -99,7 +99,8 @@ class Lineage:
         direction: ``up``: what it was derived from; ``down``: what was derived from it.
         nodes: the root and all that was found, by revision, compacted ones first.
         edges: newer to older.
-        complete: False if a depth or limit left something out.
+        complete: False if a depth or limit left something out; on the way down also if history
+            since the root was compacted, for what was derived from what is gone is not found.
         unkept: commits that had read something that was not kept (``provenance=False``); of those
             met on the way up, or all since the root. The lineage may lack what they hide.
         lost: entries that scans had found and that were compacted, so that no name is left.
@@ -146,6 +147,7 @@ def lineage_of(
     else:
         walk.down(start, depth)
         unkept = core.engine.unkept(start.revision)
+        walk.complete = walk.complete and core.engine.floor() <= start.revision
     seen = {ref: row for ref, row in walk.rows.items() if scope.sees(ref[:2])}
     lost = [ref for ref in walk.lost if scope.sees(ref[:2])]
     nodes = nodes_of(core.engine, scope, seen.values())

@@ -151,7 +151,8 @@ def test_every_name_in_json_is_described(
         assert _names(program.document(*command)) <= described, command
     for code in (
         shapes.backup_document, shapes.commit_document, shapes.conflict_document,
-        shapes.exported_document, shapes.loaded_document,
+        shapes.exported_document, shapes.loaded_document, shapes.contamination_document,
+        shapes.lineage_document, shapes.race_document,
     ):  # fmt: skip
         constants = code.__code__.co_consts
         names = {n for each in constants if isinstance(each, tuple) for n in each}

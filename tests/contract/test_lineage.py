@@ -126,6 +126,57 @@ def test_what_was_not_kept_is_counted(make_store: StoreMaker) -> None:
     assert store.audit.revert_derived("a", 1).unkept == 1
 
 
+def test_what_was_compacted_is_shown_as_such_and_what_hung_on_it_is_told(store: Store) -> None:
+    store.put("fact", 1)
+    derive(store, "fact", "plan")
+    derive(store, "plan", "report")
+    store.put("fact", 2, overwrite=True)
+    store.put("plan", 2, overwrite=True)
+    assert store.audit.lineage("fact", 1, direction="down").complete
+    store.admin.compact(keep_revision=store.revision)
+    found = store.audit.lineage("report")
+    assert [(node.key, node.version, node.state) for node in found.nodes] == [
+        ("plan", 1, "compacted"),
+        ("report", 1, "kept"),
+    ]
+    assert edges(found) == {("report@1", "read", "plan@1")}
+    down = store.audit.lineage("report", direction="down")
+    assert not down.complete
+    assert not store.audit.revert_derived("report", 1).complete
+
+
+def test_a_scan_that_found_what_was_compacted_counts_it(store: Store) -> None:
+    store.put("a", 1)
+    with store.transaction() as tx:
+        tx.list()
+        tx.put("out", 1)
+    store.put("a", 2, overwrite=True)
+    store.admin.compact(keep_revision=store.revision)
+    found = store.audit.lineage("out")
+    assert ([node.key for node in found.nodes], found.lost) == (["out"], 1)
+
+
+def test_a_purged_entry_is_shown_as_such(store: Store) -> None:
+    store.put("fact", "secret")
+    derive(store, "fact", "plan")
+    store.admin.purge("fact")
+    found = store.audit.lineage("plan")
+    assert [(node.key, node.state) for node in found.nodes] == [
+        ("fact", "purged"),
+        ("plan", "kept"),
+    ]
+
+
+def test_a_key_whose_clean_version_was_compacted_is_left(store: Store) -> None:
+    store.put("plan", "good")
+    store.put("fact", "poison")
+    derive(store, "fact", "plan")
+    store.admin.compact(keep_revision=store.revision)
+    done = store.audit.revert_derived("fact", 1, dry_run=False)
+    assert outcomes(done) == {"fact": "undone", "plan": "lost"}
+    assert store["plan"] == "derived"
+
+
 def test_a_scoped_view_sees_its_own_part_and_counts_the_rest(store: Store) -> None:
     store.put("secret", 1)
     view = store.scoped("team")

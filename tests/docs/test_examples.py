@@ -35,6 +35,10 @@ _SABOTAGE: Final = {
             return lambda hook: register(store, pattern)(lambda conflict: conflict.ours)
         agentmem.Store.merge_hook = last_writer_wins
     """,
+    "poisoned_memory.py": """
+        import agentmem.provenance
+        agentmem.provenance.READ = agentmem.provenance.UNDONE
+    """,
     "typed_collection.py": """
         agentmem.merge.strategies_of = lambda model: agentmem.merge.ours
     """,
