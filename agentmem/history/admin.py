@@ -323,8 +323,10 @@ class Admin:
 
         Checked: the hash chain, revisions and (above the floor) entries and versions without a
         gap, digests of all values, merge parents, purges on record, operation ids applied once,
-        heads, the text index, vectors, marks, and the database's own integrity. Not covered by a
-        checksum: expiries, what was read, results of operations, conflicts, tags, strategies.
+        heads, the text index, vectors, marks, the checksums of the rows beside the log, and the
+        database's own integrity. Not covered: expiries, which `touch` moves, stubs of purged
+        versions beyond key, version and revision, rows beside the log that agentmem itself has
+        changed since (a resolved conflict), and that such a row is missing.
 
         Args:
             expected: (revision, hash) of an earlier report, kept elsewhere: the log must still

@@ -326,3 +326,10 @@ def test_an_older_backup_in_place_of_the_store_is_noticed(make_store: StoreMaker
     older.put("k", "another", overwrite=True)
     (problem,) = older.admin.verify(expected=later).problems
     assert "is not the one that was there" in problem
+
+
+def test_a_value_that_is_gone_without_a_purge_is_noticed(damaged: Callable[..., Report]) -> None:
+    report = damaged(
+        "UPDATE entries SET value = NULL, text = NULL, salt = NULL WHERE key = 'b'",
+    )
+    assert any("no purge is on record" in problem for problem in report.problems)

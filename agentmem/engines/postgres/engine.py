@@ -249,7 +249,12 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
         return list(self._read("results", after, limit))
 
     def inspect(self) -> dict[str, Any]:
-        return {"integrity": [], "wrong_heads": self._read("wrong_heads")[0][0]}
+        problems = [
+            f"{count} rows of {table} are not as they were written"
+            for table, count in self._read("changed_rows")
+            if count
+        ]
+        return {"integrity": problems, "wrong_heads": self._read("wrong_heads")[0][0]}
 
     def back_up(self, path: str, progress: Callable[[int, int], None] | None) -> Position | None:
         return None

@@ -94,7 +94,7 @@ def _drop_nearest(connection: psycopg.Connection[Any], target: Target, timeout_m
         return False
     connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{timeout_ms}ms",))
     store = sql.Identifier(target.store, "store")
-    update: LiteralString = "UPDATE {} SET nearest = NULL WHERE id = 1"
+    update: LiteralString = "UPDATE {} SET nearest = NULL, fence = fence + 1 WHERE id = 1"
     connection.execute(sql.SQL(update).format(store))
     for name in names:
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(target.store, name)))

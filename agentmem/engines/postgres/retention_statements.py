@@ -26,8 +26,9 @@ _HOLDS: Final = "(value IS NOT NULL OR text IS NOT NULL OR (salt IS NOT NULL AND
 RETENTION_STATEMENTS: Final = {
     "begin_purge": """INSERT INTO {s}.purges (namespace, key, revision, purged_at, agent, note,
             finished) VALUES ($1, $2, $3, $4, $5, $6, 0)""",
-    "widen_purge": "UPDATE {s}.purges SET revision = GREATEST(revision, $1) WHERE id = $2",
-    "finish_purge": """UPDATE {s}.purges SET finished = 1
+    "widen_purge": """UPDATE {s}.purges SET revision = GREATEST(revision, $1), checksum = NULL
+        WHERE id = $2""",
+    "finish_purge": """UPDATE {s}.purges SET finished = 1, checksum = NULL
         WHERE namespace = $1 AND key IS NOT DISTINCT FROM $2""",
     "erase_entries": """UPDATE {s}.entries SET value = NULL, text = NULL, salt = NULL
         WHERE id = ANY(($1::bigint[])::bigint[]) AND operation <> 2""",
@@ -36,14 +37,15 @@ RETENTION_STATEMENTS: Final = {
         CROSS JOIN unnest($1::bigint[]) AS w(id)))""",
     "erase_pending": """DELETE FROM {s}.pending_vectors
         WHERE entry_id = ANY(($1::bigint[])::bigint[])""",
-    "erase_results": """UPDATE {s}.operation_results SET result = NULL,
+    "erase_results": """UPDATE {s}.operation_results SET result = NULL, checksum = NULL,
             fingerprint = CASE WHEN fingerprint IS NULL THEN NULL ELSE ''::bytea END
         WHERE revision = ANY(($1::bigint[])::bigint[])
             AND (length(fingerprint) > 0 OR result IS NOT NULL)""",
-    "erase_conflicts": """UPDATE {s}.conflicts SET ours = NULL,
+    "erase_conflicts": """UPDATE {s}.conflicts SET ours = NULL, checksum = NULL,
             status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END
         WHERE id = ANY(($1::bigint[])::bigint[])""",
-    "erase_scan": "UPDATE {s}.reads SET scan = $1 WHERE revision = $2 AND position = $3",
+    "erase_scan": """UPDATE {s}.reads SET scan = $1, checksum = NULL
+        WHERE revision = $2 AND position = $3""",
     "raise_floor": """UPDATE {s}.store SET floor = GREATEST(floor, LEAST($1::bigint,
         COALESCE((SELECT MIN(revision) FROM {s}.tags), $1::bigint))) WHERE id = 1""",
     "drop_entries": "DELETE FROM {s}.entries WHERE id = ANY(($1::bigint[])::bigint[])",
@@ -52,7 +54,7 @@ RETENTION_STATEMENTS: Final = {
             SELECT * FROM {s}.commits x WHERE x.revision = w.revision LIMIT 1) c
         WHERE (SELECT 1 FROM {s}.entries e WHERE e.id >= c.first_entry_id
             AND e.id < c.first_entry_id + c.changes LIMIT 1) IS NULL))""",
-    "drop_results": """UPDATE {s}.operation_results SET result = NULL
+    "drop_results": """UPDATE {s}.operation_results SET result = NULL, checksum = NULL
         WHERE revision = ANY(($1::bigint[])::bigint[]) AND result IS NOT NULL""",
     # Reads.
     "expired": """SELECT e.namespace, e.key FROM {s}.entries e

@@ -125,7 +125,8 @@ _STATEMENTS: Final = {
     "add_pending": """INSERT INTO {s}.pending_vectors SELECT * FROM unnest($1::bigint[])
         ON CONFLICT DO NOTHING""",
     "settle": "DELETE FROM {s}.pending_vectors WHERE entry_id = ANY(($1::bigint[])::bigint[])",
-    "move_space": "UPDATE {s}.vector_spaces SET set_id = $1 WHERE namespace = $2",
+    "move_space": """UPDATE {s}.vector_spaces SET set_id = $1, checksum = NULL
+        WHERE namespace = $2""",
     "drop_vectors": """DELETE FROM {s}.vectors WHERE id IN (SELECT id FROM {s}.vectors
         WHERE id >= $1 AND id < $2 LIMIT $3)""",
 }

@@ -79,6 +79,17 @@ _NEWEST: Final = (
         ORDER BY x.revision DESC LIMIT 1) e"""
 )
 
+# Their rows have checksums, which the server makes where they are inserted.
+_SEALED: Final = (
+    "operation_results",
+    "reads",
+    "conflicts",
+    "tags",
+    "merge_strategies",
+    "purges",
+    "vector_sets",
+    "vector_spaces",
+)
 _STATEMENTS: Final = {
     # A commit, first round trip.
     "settings": """SELECT set_config('lock_timeout', $1, true),
@@ -170,14 +181,17 @@ _STATEMENTS: Final = {
             $12::bigint[], $13::text[])""",
     "set_strategy": """INSERT INTO {s}.merge_strategies (position, pattern, spec)
         VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM {s}.merge_strategies), $1, $2)
-        ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position""",
+        ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position,
+            checksum = excluded.checksum""",
     "unset_strategy": "DELETE FROM {s}.merge_strategies WHERE pattern = $1",
     "set_tag": """INSERT INTO {s}.tags (scope, name, revision, created_at, agent, note)
         VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
-            created_at = excluded.created_at, agent = excluded.agent, note = excluded.note""",
+            created_at = excluded.created_at, agent = excluded.agent, note = excluded.note,
+            checksum = excluded.checksum""",
     "unset_tag": "DELETE FROM {s}.tags WHERE scope = $1 AND name = $2",
-    "resolve_conflict": """UPDATE {s}.conflicts SET status = 'resolved', revision = $1, note = $2
+    "resolve_conflict": """UPDATE {s}.conflicts SET status = 'resolved', revision = $1, note = $2,
+            checksum = NULL
         WHERE id = $3 AND status = 'open'""",
     "fence": "UPDATE {s}.store SET fence = fence + 1 WHERE id = 1",
     # In a copy. The sequence goes on after the ids that were given; ids are drawn under the lock.
@@ -185,7 +199,7 @@ _STATEMENTS: Final = {
             strategy, base_version, theirs_version, ours, agent, op_id, revision, detected_at,
             note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
-            note = excluded.note RETURNING tableoid, id)
+            note = excluded.note, checksum = NULL RETURNING tableoid, id)
         SELECT setval(pg_get_serial_sequence(w.tableoid::regclass::text, 'id'),
             GREATEST(w.id, (SELECT MAX(id) FROM {s}.conflicts))) FROM w""",
     # Indexes by pgvector, see `nearest`.
@@ -286,6 +300,11 @@ _STATEMENTS: Final = {
         (SELECT COUNT(*) FROM {s}.conflicts WHERE status = 'open'), (SELECT floor FROM {s}.store),
         (SELECT COALESCE(SUM(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
             WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r')""",
+    "changed_rows": " UNION ALL ".join(
+        f"SELECT '{table}', COUNT(*) FROM {{s}}.{table} t "
+        "WHERE t.checksum <> {s}.checksum_of(to_jsonb(t))"
+        for table in _SEALED
+    ),
     "wrong_heads": """SELECT
         (SELECT COUNT(*) FROM {s}.heads h LEFT JOIN {s}.entries e ON e.id = h.entry_id
             WHERE e.id IS NULL OR e.namespace <> h.namespace OR e.key <> h.key

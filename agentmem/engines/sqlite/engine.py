@@ -43,6 +43,7 @@ from agentmem.engines.sqlite import (
     vectors,
 )
 from agentmem.engines.sqlite.boot import timer_of
+from agentmem.engines.sqlite.checksums import changed_rows
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
@@ -335,12 +336,13 @@ class SqliteEngine(LineageReads):
             connection.execute("BEGIN")
             try:
                 text.refresh(connection)
-                problems = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+                found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+                problems = [*([] if found == ["ok"] else found), *changed_rows(connection)]
                 lost = connection.execute(_HEADS_WITHOUT_ENTRY).fetchone()[0]
                 lost += connection.execute(_ENTRIES_AFTER_HEAD).fetchone()[0]
             finally:
                 connection.execute("ROLLBACK")
-            return {"integrity": [] if problems == ["ok"] else problems, "wrong_heads": lost}
+            return {"integrity": problems, "wrong_heads": lost}
 
         return self._read(query)
 

@@ -26,10 +26,12 @@ __all__ = ["CHANGES", "EXPIRED", "RESULTS", "SUPERSEDED", "bound", "erasable", "
 
 CHANGES: Final = {
     "begin_purge": """
-        INSERT INTO purges (namespace, key, revision, purged_at, agent, note, finished)
-        VALUES (:namespace, :key, :revision, :purged_at, :agent, :note, 0)
+        INSERT INTO purges (namespace, key, revision, purged_at, agent, note, finished, checksum)
+        VALUES (:namespace, :key, :revision, :purged_at, :agent, :note, 0, :checksum)
     """,
-    "widen_purge": "UPDATE purges SET revision = max(revision, :revision) WHERE id = :id",
+    "widen_purge": """
+        UPDATE purges SET revision = max(revision, :revision), checksum = NULL WHERE id = :id
+    """,
     "finish_purge": """
         UPDATE purges SET finished = 1 WHERE namespace = :namespace AND key IS :key
     """,
@@ -45,13 +47,13 @@ CHANGES: Final = {
         DELETE FROM pending_vectors WHERE entry_id IN (SELECT value FROM json_each(:ids))
     """,
     "erase_results": """
-        UPDATE operation_results SET result = NULL,
+        UPDATE operation_results SET result = NULL, checksum = NULL,
             fingerprint = CASE WHEN fingerprint IS NULL THEN NULL ELSE x'' END
         WHERE revision IN (SELECT value FROM json_each(:revisions))
             AND (length(fingerprint) > 0 OR result IS NOT NULL)
     """,
     "erase_conflicts": """
-        UPDATE conflicts SET ours = NULL,
+        UPDATE conflicts SET ours = NULL, checksum = NULL,
             status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END
         WHERE id IN (SELECT value FROM json_each(:ids))
     """,
@@ -67,11 +69,12 @@ CHANGES: Final = {
                 WHERE e.id >= c.first_entry_id AND e.id < c.first_entry_id + c.changes))
     """,
     "drop_results": """
-        UPDATE operation_results SET result = NULL
+        UPDATE operation_results SET result = NULL, checksum = NULL
         WHERE revision IN (SELECT value FROM json_each(:revisions)) AND result IS NOT NULL
     """,
     "erase_scan": """
-        UPDATE reads SET scan = :scan WHERE revision = :revision AND position = :position
+        UPDATE reads SET scan = :scan, checksum = NULL
+        WHERE revision = :revision AND position = :position
     """,
 }
 _PURGES: Final = """

@@ -29,6 +29,7 @@ from agentmem.engines.base import (
     StrategyRow,
 )
 from agentmem.engines.sqlite import coordination, lineage, reads, retention, text, vectors
+from agentmem.engines.sqlite.checksums import checksum, with_checksum
 from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
 from agentmem.engines.sqlite.driver import (
     HAS_WAL_RESET_BUG,
@@ -52,7 +53,7 @@ VALUES (?, ?, ?, NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), ?,
     ?, ?, ?, NULLIF(?, -1), ?, ?)
 """
 _INSERT_RESULT: Final = (
-    "INSERT INTO operation_results (revision, fingerprint, result) VALUES (?, ?, ?)"
+    "INSERT INTO operation_results (revision, fingerprint, result, checksum) VALUES (?, ?, ?, ?)"
 )
 _INSERT_ENTRY: Final = """
 INSERT INTO entries (id, namespace, key, revision, version, operation, base_version, merged,
@@ -67,33 +68,37 @@ ON CONFLICT (namespace, key) DO UPDATE SET
 """
 _TOUCH: Final = "UPDATE entries SET expires_at = ? WHERE id = ?"
 _INSERT_READ: Final = (
-    "INSERT INTO reads (revision, position, kind, namespace, key, version, base_revision, scan) "
-    "VALUES (?, ?, ?, ?, ?, ?, NULLIF(?, -1), NULLIF(?, -1))"
+    "INSERT INTO reads (revision, position, kind, namespace, key, version, base_revision, scan, "
+    "checksum) VALUES (?, ?, ?, ?, ?, ?, NULLIF(?, -1), NULLIF(?, -1), ?)"
 )
 _INSERT_CONFLICT: Final = """
 INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version, theirs_version,
-    ours, agent, op_id, revision, detected_at, note)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ours, agent, op_id, revision, detected_at, note, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_MARK: Final = "INSERT OR IGNORE INTO log_marks (name, block) VALUES (?, ?)"
 _ATTEMPT: Final = "SELECT 1 FROM commits WHERE revision = ? AND attempt = ?"
 _CHANGES: Final = (
     {
         "set_strategy": """
-        INSERT INTO merge_strategies (position, pattern, spec)
-        VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM merge_strategies), :pattern, :spec)
-        ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position
+        INSERT INTO merge_strategies (position, pattern, spec, checksum)
+        VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM merge_strategies), :pattern, :spec,
+            :checksum)
+        ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position,
+            checksum = excluded.checksum
     """,
         "unset_strategy": "DELETE FROM merge_strategies WHERE pattern = :pattern",
         "set_tag": """
-        INSERT INTO tags (scope, name, revision, created_at, agent, note)
-        VALUES (:scope, :name, :revision, :created_at, :agent, :note)
+        INSERT INTO tags (scope, name, revision, created_at, agent, note, checksum)
+        VALUES (:scope, :name, :revision, :created_at, :agent, :note, :checksum)
         ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
-            created_at = excluded.created_at, agent = excluded.agent, note = excluded.note
+            created_at = excluded.created_at, agent = excluded.agent, note = excluded.note,
+            checksum = excluded.checksum
     """,
         "unset_tag": "DELETE FROM tags WHERE scope = :scope AND name = :name",
         "resolve_conflict": """
-        UPDATE conflicts SET status = 'resolved', revision = :revision, note = :note
+        UPDATE conflicts SET status = 'resolved', revision = :revision, note = :note,
+            checksum = NULL
         WHERE id = :id AND status = 'open'
     """,
         "fence": "UPDATE store SET fence = fence + 1",
@@ -104,9 +109,11 @@ _CHANGES: Final = (
         VALUES (:id, :namespace, :key, :status, :kind, :strategy, :base_version,
             :theirs_version, :ours, :agent, :op_id, :revision, :detected_at, :note)
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
-            note = excluded.note
+            note = excluded.note, checksum = NULL
     """,
-        "move_space": "UPDATE vector_spaces SET set_id = :set_id WHERE namespace = :namespace",
+        "move_space": """
+        UPDATE vector_spaces SET set_id = :set_id, checksum = NULL WHERE namespace = :namespace
+    """,
         "drop_vectors": """
         DELETE FROM vectors WHERE id IN (SELECT id FROM vectors
             WHERE id >= :first AND id < :past LIMIT :limit)
@@ -126,6 +133,12 @@ _CHANGES: Final = (
     | coordination.CHANGES
     | retention.CHANGES
 )
+# What these write has a checksum, of these columns.
+_SEALED: Final = {
+    "set_strategy": ("pattern", "spec"),
+    "set_tag": ("scope", "name", "revision", "created_at", "agent", "note"),
+    "begin_purge": ("namespace", "key", "revision", "purged_at", "agent", "note"),
+}
 # With the WAL-reset bug checkpoints run only here, under the lock, when the log has this size.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _CHECKPOINT: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -299,13 +312,14 @@ class SqliteSession:
             else:
                 self._append_many(cursor, rows)
             if rows.results:
-                cursor.executemany(_INSERT_RESULT, rows.results)
+                cursor.executemany(_INSERT_RESULT, with_checksum(rows.results))
             if rows.touches:
                 cursor.executemany(_TOUCH, rows.touches)
             if rows.reads:
-                cursor.executemany(_INSERT_READ, map(_bound, rows.reads))
+                cursor.executemany(_INSERT_READ, map(_bound, with_checksum(rows.reads)))
             if rows.conflicts:
-                cursor.executemany(_INSERT_CONFLICT, rows.conflicts)
+                found = [(*each, checksum(each[1:])) for each in rows.conflicts]
+                cursor.executemany(_INSERT_CONFLICT, found)
             if rows.marks:
                 cursor.executemany(_INSERT_MARK, rows.marks)
             if rows.gone or rows.texts:
@@ -319,6 +333,9 @@ class SqliteSession:
     def _change(self, cursor: driver.Cursor, changes: Sequence[Change]) -> None:
         for change in changes:
             values = retention.bound(change.values)
+            columns = _SEALED.get(change.name)
+            if columns is not None:
+                values = values | {"checksum": checksum(values[name] for name in columns)}
             change.count = cursor.execute(_CHANGES[change.name], values).rowcount
 
     def _append_many(self, cursor: driver.Cursor, rows: NewCommit) -> None:

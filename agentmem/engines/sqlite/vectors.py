@@ -20,6 +20,7 @@ from agentmem.engines.base import (
     vector_id,
 )
 from agentmem.engines.ranges import label_bounds, namespace_bounds
+from agentmem.engines.sqlite.checksums import with_checksum
 from agentmem.engines.sqlite.driver import driver
 from agentmem.engines.sqlite.reads import ENTRY
 
@@ -47,8 +48,12 @@ _SETS: Final = "SELECT id, embedder, dimension FROM vector_sets"
 _SPACES: Final = "SELECT namespace, set_id FROM vector_spaces"
 SPACES_COUNT: Final = "SELECT spaces FROM store"
 _COUNT_SPACES: Final = "UPDATE store SET spaces = spaces + 1"
-_ADD_SET: Final = "INSERT OR IGNORE INTO vector_sets (id, embedder, dimension) VALUES (?, ?, ?)"
-_ADD_SPACE: Final = "INSERT OR IGNORE INTO vector_spaces (namespace, set_id) VALUES (?, ?)"
+_ADD_SET: Final = """
+INSERT OR IGNORE INTO vector_sets (id, embedder, dimension, checksum) VALUES (?, ?, ?, ?)
+"""
+_ADD_SPACE: Final = """
+INSERT OR IGNORE INTO vector_spaces (namespace, set_id, checksum) VALUES (?, ?, ?)
+"""
 # One that was made meanwhile of an entry that was purged or compacted must not come back.
 _ADD: Final = """
 INSERT OR IGNORE INTO vectors (id, late, vector, checksum) SELECT ?1, ?2, ?3, ?4
@@ -147,9 +152,9 @@ class KnownSpaces:
 def append(cursor: driver.Cursor, rows: NewCommit) -> None:
     """Writes what a batch has of vectors."""
     if rows.sets:
-        cursor.executemany(_ADD_SET, rows.sets)
+        cursor.executemany(_ADD_SET, with_checksum(rows.sets))
     if rows.spaces:
-        cursor.executemany(_ADD_SPACE, rows.spaces)
+        cursor.executemany(_ADD_SPACE, with_checksum(rows.spaces))
         cursor.execute(_COUNT_SPACES)
     if len(rows.vectors) == 1:
         cursor.execute(_ADD, rows.vectors[0])  # half of what executemany() costs
