@@ -16,6 +16,7 @@ from agentmem.engines.base import (
     Answer,
     Change,
     CommitUnknownError,
+    ConflictRow,
     EntryRow,
     KnownOperation,
     Look,
@@ -105,9 +106,9 @@ _CHANGES: Final = (
         "count_spaces": "UPDATE store SET spaces = spaces + 1",
         "copy_conflict": """
         INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version,
-            theirs_version, ours, agent, op_id, revision, detected_at, note)
+            theirs_version, ours, agent, op_id, revision, detected_at, note, checksum)
         VALUES (:id, :namespace, :key, :status, :kind, :strategy, :base_version,
-            :theirs_version, :ours, :agent, :op_id, :revision, :detected_at, :note)
+            :theirs_version, :ours, :agent, :op_id, :revision, :detected_at, :note, :checksum)
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
             note = excluded.note, checksum = NULL
     """,
@@ -138,6 +139,7 @@ _SEALED: Final = {
     "set_strategy": ("pattern", "spec"),
     "set_tag": ("scope", "name", "revision", "created_at", "agent", "note"),
     "begin_purge": ("namespace", "key", "revision", "purged_at", "agent", "note"),
+    "copy_conflict": ConflictRow._fields[1:],
 }
 # With the WAL-reset bug checkpoints run only here, under the lock, when the log has this size.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
