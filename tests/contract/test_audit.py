@@ -219,4 +219,6 @@ def test_verify_reads_everything_and_tells_how_far_it_is(store: Store) -> None:
     report = store.admin.verify(progress=lambda done, of: told.append((done, of)))
     assert report.ok
     assert (report.revision, report.commits, report.entries) == (1_201, 1_201, 1_202)
-    assert told == [(1_000, 1_201), (1_201, 1_201)]
+    assert len(told) > 1
+    assert told == sorted(told)
+    assert told[-1] == (1_201, 1_201)
