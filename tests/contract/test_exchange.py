@@ -658,7 +658,7 @@ def test_every_table_of_a_store_is_exported_or_follows_from_what_is(make_store: 
     }  # fmt: skip
     derived = {"generations", "heads", "log_marks", "store"}
     of_the_moment = {
-        "lease_waiters", "leases", "marks", "once_records", "task_operations", "tasks",
+        "cursors", "lease_waiters", "leases", "marks", "once_records", "task_operations", "tasks",
     }  # fmt: skip
     assert tables - of_the_moment == exported_tables | derived
 
