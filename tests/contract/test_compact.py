@@ -262,3 +262,31 @@ def test_a_vector_that_comes_late_does_not_come_back(store: Store) -> None:
     late.changes = [agentmem.engines.base.Change("fence")]
     write_beside(store._core.engine, agentmem.Limits(), lambda _spaces: late)
     assert store._core.engine.stored_vectors(0, 10) == []
+
+
+def test_a_tag_cannot_come_below_the_floor_however_early_it_was_looked_up(store: Store) -> None:
+    """Between the look at the floor and the writing of the tag, another has compacted."""
+    values = {"scope": "", "name": "late", "created_at": 1, "agent": None, "note": None}
+    store.admin.compact(keep_versions=1)
+    change = agentmem.engines.base.Change("set_tag", {**values, "revision": 3})
+    with pytest.raises(agentmem.CompactedError):
+        store._core.change(change, store._scope)
+    assert store.audit.tags() == []
+
+
+def test_a_search_that_a_compaction_overtakes_says_so(
+    store: Store, make_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_store()
+    old = store.snapshot(at=10)
+    engine = store._core.engine
+    entries = engine.entries
+
+    def overtaken(ids: Any, revision: int) -> Any:
+        rows = entries(ids, revision)
+        other.admin.compact(keep_versions=1)
+        return rows
+
+    monkeypatch.setattr(engine, "entries", overtaken)
+    with pytest.raises(agentmem.CompactedError):
+        old.search("harvest")

@@ -542,3 +542,19 @@ def test_purged_and_compacted_history_is_copied(pair: Pair, clock: ManualClock) 
     (_new, stub) = fresh.history("gone", namespace="private", limit=2)
     assert stub.purged is not None
     assert stub.purged.agent == "officer"
+
+
+def test_a_purge_meanwhile_is_not_finished_in_the_copy(pair: Pair) -> None:
+    source, target = pair.source(), pair.target()
+    source.put("p", "secret")
+    told: list[str] = []
+
+    def progress(what: str, _done: int, _of: int) -> None:
+        if not told:
+            source.admin.purge("p")
+        told.append(what)
+
+    copy(source, target, progress=progress)
+    assert target["p"] == "secret"
+    assert target.admin.stats()["open_purges"] == 1
+    assert target.admin.verify().ok

@@ -160,6 +160,18 @@ def test_results_that_may_hold_the_value_are_erased_and_op_ids_stay(store: Store
     assert store.revision == revision
 
 
+def test_a_result_that_holds_the_value_is_erased_whatever_is_known_of_its_reads(
+    make_store: StoreMaker,
+) -> None:
+    store = make_store(provenance=False)
+    store.put("k", {"who": "a secret of eight"})
+    found = store.transact(lambda tx: ["x", tx["k"]["who"]], op_id="read")
+    assert found == ["x", "a secret of eight"]
+    assert store.transact(lambda _tx: "something else", op_id="other") == "something else"
+    assert store.admin.purge("k").results == 1
+    assert store._core.engine.results(0, 10) == [(3, '"something else"')]
+
+
 def test_a_parked_conflict_is_settled_without_its_copy(store: Store) -> None:
     store.set_merge("parked", "escalate")
     store.put("parked", "base")

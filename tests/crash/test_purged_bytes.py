@@ -152,6 +152,7 @@ def test_a_reader_of_an_older_state_blocks_it_and_is_told(path: Path) -> None:
         reader.execute("ROLLBACK")
         reader.close()
         store.admin.purge(namespace=NAMESPACE, agent="another")
+        assert found_in(path.parent, words()) == []  # while it is open, with its log
         entry = store.history("p1", namespace=NAMESPACE)[1]
         assert entry.purged is not None
         assert entry.purged.finished
