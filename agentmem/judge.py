@@ -76,8 +76,10 @@ def wanted(requests: Sequence[Request]) -> tuple[list[Place], list[tuple[str, st
 
 def looks_of(requests: Sequence[Request]) -> list[Look]:
     """What the steps of a batch are judged by."""
-    looks = [look for request in requests for step in request.steps for look in step.looks()]
-    return list(dict.fromkeys([NUMBER, *looks])) if any(each.steps for each in requests) else []
+    steps = [step for request in requests if request.steps for step in request.steps]
+    if not steps:
+        return []
+    return list(dict.fromkeys([NUMBER, *(look for step in steps for look in step.looks())]))
 
 
 class Judge:

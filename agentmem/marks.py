@@ -133,7 +133,8 @@ class Marker:
 
     def begin(self, revision: int) -> None:
         """A batch begins behind a revision; what an earlier one has not kept is forgotten."""
-        self._new = set()
+        if self._new:
+            self._new = set()
         block = block_of(revision + 1)
         if block != self._block or revision < self._revision or len(self._known) > _MAX_KNOWN:
             # Also if the log has become shorter: an older backup was put in its place.
@@ -162,5 +163,6 @@ class Marker:
 
     def keep(self) -> None:
         """The batch was committed."""
-        self._known |= self._new
-        self._new = set()
+        if self._new:
+            self._known |= self._new
+            self._new = set()

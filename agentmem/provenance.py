@@ -43,6 +43,7 @@ __all__ = [
     "UNDONE",
     "UNKEPT",
     "found_by_scan",
+    "has_read",
     "rows_of",
     "scan_text",
 ]
@@ -61,6 +62,18 @@ _FOUND: Final = "found"
 _PLAIN: Final = 32  # so many ids are kept as they are, more are packed
 _SEVEN_BITS: Final = 0x7F
 _MORE: Final = 0x80
+
+
+def has_read(request: Request) -> bool:
+    """Whether a commit may have something to keep, besides the bases of its entries."""
+    return bool(
+        request.reads
+        or request.scans
+        or request.unchecked
+        or request.cited
+        or request.undoes
+        or not request.provenance
+    )
 
 
 def rows_of(

@@ -16,7 +16,7 @@ from agentmem.engines.base import (
     vector_id,
 )
 from agentmem.marks import Marker
-from agentmem.provenance import rows_of
+from agentmem.provenance import has_read, rows_of
 from agentmem.request import UNKNOWN, Request
 from agentmem.search.vectors import checksum
 from agentmem.search.words import found_by
@@ -158,11 +158,13 @@ class Tail:
             rows.append(row)
             digests.append(digest)
         self._commit(request, first_entry_id, len(rows), b"".join(digests))
-        self.rows.reads += rows_of(
-            request,
-            self.revision,
-            [(place, outcome.base, outcome.merged) for place, outcome in writes],
-        )
+        # A plain put has read nothing, and is the most frequent commit of all.
+        if has_read(request) or any(outcome.base for _place, outcome in writes):
+            self.rows.reads += rows_of(
+                request,
+                self.revision,
+                [(place, outcome.base, outcome.merged) for place, outcome in writes],
+            )
         self._mark(request, writes)
         return rows
 
