@@ -161,3 +161,15 @@ def everything(store: agentmem.Store) -> None:
     assert store.audit.conflicts()
     assert store.admin.verify().problems == []
     store.admin.stats()
+
+
+def test_a_purge_is_finished_by_the_owner_of_the_tables(made: Roles) -> None:
+    made.grant(*WRITE)
+    with agentmem.open(made.target("member")) as store:
+        with pytest.raises(agentmem.StorageError, match="run it again as maker"):
+            store.admin.purge("k")
+        assert store.get("k") is None
+        assert store.admin.stats()["open_purges"] == 1
+    with agentmem.open(made.target("maker")) as store:
+        store.admin.purge("k")
+        assert store.admin.stats()["open_purges"] == 0

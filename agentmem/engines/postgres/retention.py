@@ -31,6 +31,11 @@ _NEAREST: Final = (
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = %s AND c.relname ~ '^nearest_[0-9]+$' AND c.relkind = 'r'"
 )
+_OWNERS: Final = (
+    "SELECT c.relname, pg_get_userbyid(c.relowner) FROM pg_class c "
+    "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s "
+    "AND c.relname = ANY(%s) AND c.relkind = 'r' AND NOT pg_has_role(c.relowner, 'USAGE')"
+)
 _LATEST: Final = "SELECT pg_current_xact_id()::xid::text"
 # Whose snapshot is not after that transaction, so that it could see rows from before.
 _OLDER: Final = """
@@ -53,6 +58,7 @@ _LOOK_S: Final = 0.02
 def scrub(target: Target, timeout_ms: int, told: Callable[[int, int], None]) -> bool:
     """See `Engine.scrub`."""
     with connected(target, timeout_ms) as connection:
+        _check_owner(connection, target)
         dropped = _drop_nearest(connection, target, timeout_ms)
     with connected(target, timeout_ms) as connection:
         # A transaction of its own: what it has made is over before anybody is waited for.
@@ -85,6 +91,17 @@ def scrub(target: Target, timeout_ms: int, told: Callable[[int, int], None]) -> 
                 "run it again"
             ) from error
         raise translated(ServerError(code, str(error)), target.location) from error
+
+
+def _check_owner(connection: psycopg.Connection[Any], target: Target) -> None:
+    """Raises unless the role may write the tables anew: VACUUM would only warn, and pass over."""
+    others = connection.execute(_OWNERS, (target.store, list(_TABLES))).fetchall()
+    if others:
+        table, owner = others[0]
+        raise StorageError(
+            f"this role may not write the table {table} of {target.location} anew, which keeps "
+            f"bytes of what was erased: run it again as {owner}, who owns it"
+        )
 
 
 def _drop_nearest(connection: psycopg.Connection[Any], target: Target, timeout_ms: int) -> bool:
