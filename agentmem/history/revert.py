@@ -288,6 +288,8 @@ class _Work:
         for left in reversed(range(_ATTEMPTS)):
             plan = planned(self._core, self._scope, steps, merge=merge)
             if plan.stale and self.again is not None and (other := self.again()) is not None:
+                if not dry_run and (known := self.known()) is not None:
+                    return self.replayed(known)  # the same call, made twice at once
                 raise InvalidValueError(
                     f"revision {other} has undone this already; undoing it twice would take off "
                     f"what others wrote. To have it back, undo revision {other}"

@@ -11,7 +11,7 @@ import pytest
 
 from agentmem import AccessDeniedError, Commit, InvalidValueError, LimitExceededError, Store
 from agentmem.filters import Filter
-from agentmem.marks import block_of, names_of
+from agentmem.marks import Marker, block_of, names_of
 from agentmem.namespaces import Pattern, decode
 from tests.contract.conftest import ManualClock, StoreMaker
 
@@ -160,7 +160,7 @@ def expected(done: list[Done], view: View, asked: dict[str, Any]) -> list[tuple[
 def query(done: list[Done], rng: random.Random) -> dict[str, Any]:
     """A random choice of filters."""
     some: dict[str, Any] = {
-        "namespace": rng.choice((*NAMESPACES[1:], ("alice",), ("nowhere",))),
+        "namespace": rng.choice((*NAMESPACES[1:], ("te%m",), ("alice",), ("nowhere",))),
         "agent": rng.choice((*AGENTS[1:], "nobody")),
         "op_id": f"op{rng.randrange(COMMITS)}",
         "since": rng.choice(done).committed_at + timedelta(seconds=rng.choice((0, 1))),
@@ -325,6 +325,28 @@ def test_verify_tells_of_commits_that_the_log_may_not_find(
 
 def test_marks_are_of_all_namespaces_above() -> None:
     assert decode("team\x01alice\x01") == ("team", "alice")
-    names = names_of("", None, None, ["team\x01alice\x01", "team\x01"])
+    names = names_of("", None, None, ["team\x01alice\x01"])
     assert names == {"nteam\x01", "nteam\x01alice\x01"}
     assert names_of("", None, None, [""]) == set()
+
+
+def test_what_is_marked_is_remembered_for_its_block_and_once_it_is_committed() -> None:
+    marker = Marker()
+
+    def marks(revision: int, agent: str = "ann") -> list[tuple[str, int]]:
+        return list(marker.marks(revision, "", agent, None, ("",)))
+
+    marker.begin(125)
+    assert marks(126) == [("aann", 0)]
+    assert marks(127) == []
+    assert marks(128) == [("aann", 1)]  # in the same batch, behind the end of the block
+    marker.begin(125)
+    assert marks(126) == [("aann", 0)]  # that batch was not committed
+    marker.keep()
+    marker.begin(126)
+    assert (marks(127), marks(127, "bob")) == ([], [("abob", 0)])
+    marker.begin(0)
+    assert marks(1) == [("aann", 0)]  # an older backup was put in the place of the log
+    marker.keep()
+    marker.begin(127)
+    assert marks(128) == [("aann", 1)]
