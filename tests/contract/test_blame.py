@@ -274,10 +274,11 @@ def test_states_that_cannot_be_read_are_refused_at_once(store: Store) -> None:
         store.audit.diff_revisions(1, 9)
     with pytest.raises(RevisionError, match="no tag"):
         store.audit.diff_revisions("nothing", 1)
-    rest = store.audit.diff_revisions(1, 3)
+    rests = [store.audit.diff_revisions(1, 3, namespace=each) for each in (None, "empty")]
     store._core.change(Change("raise_floor", {"floor": 2}), store._scope)
-    with pytest.raises(CompactedError):
-        list(rest)
+    for rest in rests:
+        with pytest.raises(CompactedError):
+            list(rest)
     with pytest.raises(CompactedError):
         store.audit.diff_revisions(1, 3)
     assert changed(store, 2, 3) == {"k": (2, 3)}
