@@ -11,6 +11,7 @@ import pytest
 import agentmem
 from agentmem.coordination import lease_steps
 from agentmem.coordination.lease_steps import Acquire
+from agentmem.engines.sqlite import boot
 from tests.contract.conftest import ManualClock, StoreMaker
 
 HOUR = 3_600.0
@@ -291,6 +292,35 @@ def test_however_the_clock_jumps_no_stale_write_is_accepted(
         write_guarded(store, first, "late")
     write_guarded(store, second, "second")
     assert store["k"] == "second"
+
+
+@pytest.mark.requires("files")
+@pytest.mark.parametrize("jump_s", JUMPS)
+def test_the_time_of_day_does_not_touch_the_leases_of_a_file(
+    make_store: StoreMaker, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    store = make_store(clock=None)
+    lease = held(store, ttl_s=30)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + round(jump_s * 1e9))
+    with pytest.raises(agentmem.LeaseError):
+        held(store)
+    assert 20 < store.leases()[0].expires_in_s <= 30
+    lease.renew()
+
+
+@pytest.mark.requires("files")
+def test_after_a_restart_of_the_machine_every_lease_of_a_file_has_expired(
+    make_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = held(make_store(clock=None), ttl_s=3_600)
+    monkeypatch.setattr(boot, "start_id", lambda: "another start")
+    after = make_store(clock=None)
+    assert after.leases()[0].expires_in_s == 0
+    lease = held(after)
+    with pytest.raises(agentmem.FencedError):
+        write_guarded(after, before, "late")
+    write_guarded(after, lease, "good")
 
 
 # Waiting.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import agentmem
+from agentmem.engines.sqlite import boot
 from tests.contract.conftest import ManualClock, StoreMaker
 
 HOUR = 3_600.0
@@ -514,6 +515,27 @@ def test_however_the_clock_jumps_a_task_is_acknowledged_once(
             first.ack()
     (second or first).ack()
     assert len(queue) == 0
+
+
+@pytest.mark.requires("files")
+def test_after_a_restart_of_the_machine_claims_have_ended_and_delays_go_on(
+    make_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_store(clock=None).queue("tasks")
+    queue.put("claimed")
+    late = claimed(queue, visibility_s=HOUR)
+    queue.put("delayed", delay_s=HOUR)
+    for start in ("0", "z"):  # before and after the first in order
+        monkeypatch.setattr(boot, "start_id", lambda start=start: start)
+        queue = make_store(clock=None).queue("tasks")
+        task = claimed(queue, visibility_s=HOUR)
+        assert (task.payload, queue.claim()) == ("claimed", None)
+        with pytest.raises(agentmem.FencedError):
+            late.ack()
+        late = task
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + round(HOUR * 1e9))
+    assert claimed(queue).payload == "delayed"
 
 
 def test_what_is_no_task_is_refused(store: agentmem.Store, queue: agentmem.Queue) -> None:
