@@ -331,9 +331,12 @@ class Committer:
         ) from given_up
 
     def _commit(self, batch: _Batch) -> None:
-        session = batch.session = self._engine.session()
-        batch.phase = _Phase.OPEN
         requests = [ticket.request for ticket in batch.tickets]
+        lasting = any(request.lasts for request in requests)
+        session = batch.session = (
+            self._engine.session() if lasting else self._engine.unsynced_session()
+        )
+        batch.phase = _Phase.OPEN
         start = session.enter(
             self._limits.lock_timeout_ms,
             *wanted(requests),

@@ -341,6 +341,14 @@ class Request:
         return size + sum(step.size for step in self.steps) if self.steps else size
 
     @property
+    def lasts(self) -> bool:
+        """Whether what it does must survive a loss of power, as the store was opened."""
+        if not self.steps:
+            return True
+        others = (self.writes, self.touches, self.late, self.earlier, self.change, self.op_id)
+        return any(others) or any(step.lasts for step in self.steps)
+
+    @property
     def trace(self) -> tuple[bytes, int] | None:
         """What tells later whether it was committed: (attempt, revision), or (mark, 0).
 

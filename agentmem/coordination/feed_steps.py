@@ -69,6 +69,10 @@ class _CursorStep:
         return True
 
     @property
+    def lasts(self) -> bool:
+        return True
+
+    @property
     def size(self) -> int:
         return 0
 

@@ -115,6 +115,10 @@ class _LeaseStep:
         return True
 
     @property
+    def lasts(self) -> bool:
+        return True
+
+    @property
     def size(self) -> int:
         return 0
 
@@ -180,6 +184,10 @@ class Leave(_LeaseStep):
 
     ticket: int
 
+    @property
+    def lasts(self) -> bool:
+        return False  # a place that is left over is passed over
+
     def judge(self, answers: Sequence[Answer], desk: Desk) -> list[Change]:
         return [Change("leave_line", {"ticket": self.ticket})]
 
@@ -235,6 +243,10 @@ class Release(_LeaseStep):
 
     token: int
     done: bool = False
+
+    @property
+    def lasts(self) -> bool:
+        return False  # a grant that is left over runs out
 
     def judge(self, answers: Sequence[Answer], desk: Desk) -> list[Change]:
         grant = Standing(answers[0], desk.moment).grant

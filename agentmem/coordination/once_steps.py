@@ -61,6 +61,10 @@ class _OnceStep:
         return True
 
     @property
+    def lasts(self) -> bool:
+        return True
+
+    @property
     def size(self) -> int:
         return 0
 

@@ -41,6 +41,7 @@ class Step(Protocol):
     Attributes:
         subject: what it is about.
         writes: whether it changes something; False for what only checks.
+        lasts: whether it must survive a loss of power, as the store was opened.
         size: about how many bytes it adds to a batch.
     """
 
@@ -50,6 +51,10 @@ class Step(Protocol):
 
     @property
     def writes(self) -> bool:
+        """See above."""
+
+    @property
+    def lasts(self) -> bool:
         """See above."""
 
     @property

@@ -63,6 +63,10 @@ class _QueueStep:
         return True
 
     @property
+    def lasts(self) -> bool:
+        return True
+
+    @property
     def size(self) -> int:
         return 0
 

@@ -640,6 +640,12 @@ class Engine(Protocol):
     def session(self) -> WriteSession:
         """A new write session."""
 
+    def unsynced_session(self) -> WriteSession:
+        """A new write session for what may be lost with the power, or with the server.
+
+        It waits for no disk, however the engine was opened; all others see it at once.
+        """
+
     def moment(self) -> Moment:
         """The clock of what runs out, or a good guess of it; judging goes by that of `Start`."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,9 +19,10 @@ lost = pytest.mark.parametrize(("when", "error"), LOST, ids=str)
 
 def fail_once(store: agentmem.Store, when: str, error: type[BaseException]) -> list[str]:
     """Lets the next COMMIT fail, before or after it took effect; returns a list that tells it."""
-    make, told = store._core.engine.session, []
+    engine = store._core.engine
+    told: list[str] = []
 
-    def session() -> Any:
+    def session(make: Callable[[], Any]) -> Any:
         made = make()
         commit = made.commit
 
@@ -31,10 +34,11 @@ def fail_once(store: agentmem.Store, when: str, error: type[BaseException]) -> l
             commit() if when == "after" else made.rollback()
             raise error
 
-        made.commit = failing  # type: ignore[method-assign]  # a fault on purpose
+        made.commit = failing
         return made
 
-    store._core.engine.session = session  # type: ignore[method-assign]  # a fault on purpose
+    for name in ("session", "unsynced_session"):
+        setattr(engine, name, partial(session, getattr(engine, name)))
     return told
 
 
@@ -171,3 +175,31 @@ def test_requests_of_one_batch_see_what_those_before_them_did(store: agentmem.St
     assert (claims[0].task.payload, claims[1].task) == ("0", None)
     assert [each.state for each in store.queue("q").peek()] == ["claimed", "behind"]
     assert store.leases()[0].waiting == 2
+
+
+def test_only_what_may_be_lost_does_not_wait_for_the_disk(store: agentmem.Store) -> None:
+    engine = store._core.engine
+    made: list[str] = []
+
+    def note(name: str, make: Callable[[], Any]) -> Any:
+        made.append(name)
+        return make()
+
+    for name in ("session", "unsynced_session"):
+        setattr(engine, name, partial(note, name, getattr(engine, name)))
+
+    def how(call: Callable[[], object]) -> list[str]:
+        made.clear()
+        call()
+        return made.copy()
+
+    lease, queue = store.lease("plan"), store.queue("tasks")
+    assert how(lease.acquire) == ["session"]
+    assert how(lease.renew) == ["session"]
+    assert how(lease.release) == ["unsynced_session"]
+    assert how(lambda: queue.put("a")) == ["session"]
+    task = queue.claim()
+    assert task is not None
+    assert how(task.ack) == ["session"]
+    assert how(lambda: store.once("pay", lambda: 1)) == ["session", "session"]
+    assert how(lambda: store.put("k", 1)) == ["session"]

@@ -312,12 +312,18 @@ class PostgresEngine(PostgresReads):
         return time.time_ns() // 1_000 + self._ahead_us
 
     def session(self) -> PostgresSession:
+        return self._session(self._durability)
+
+    def unsynced_session(self) -> PostgresSession:
+        return self._session("relaxed")
+
+    def _session(self, durability: str) -> PostgresSession:
         return PostgresSession(
             self._pool,
             self._statements,
             self._nearest,
             self._ahead,
-            self._durability,
+            durability,
             self._clock,
         )
 

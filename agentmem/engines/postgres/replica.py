@@ -181,6 +181,9 @@ class _PinnedEngine(PostgresReads):
     def session(self) -> PostgresSession:
         self._refuse()
 
+    def unsynced_session(self) -> PostgresSession:
+        self._refuse()
+
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         self._refuse()
 

@@ -99,6 +99,9 @@ class SqliteEngine(LineageReads):
         files.create_private(self._path)
         guard(self._path)
         self._connections = Connections(self._path, durability)
+        # Of their own: whether COMMIT waits for the disk is a setting of a connection, and one
+        # that was not set back would take away what others were promised.
+        self._unsynced = Connections(self._path, "relaxed")
         # First of all, and before any file is made beside it: is it ours?
         self._connections.get()
         self._lock = FairLock(self._path)
@@ -107,7 +110,7 @@ class SqliteEngine(LineageReads):
         self._close = weakref.finalize(
             self,
             _close,
-            self._connections,
+            (self._connections, self._unsynced),
             (self._lock, self._lane),
             self._folder,
             os.getpid(),
@@ -145,9 +148,13 @@ class SqliteEngine(LineageReads):
         }
 
     def session(self) -> SqliteSession:
-        return SqliteSession(
-            self._connections, self._lock, self.now, self._known_spaces, self.moment
-        )
+        return self._session(self._connections)
+
+    def unsynced_session(self) -> SqliteSession:
+        return self._session(self._unsynced)
+
+    def _session(self, connections: Connections) -> SqliteSession:
+        return SqliteSession(connections, self._lock, self.now, self._known_spaces, self.moment)
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         return self._lane.alone(timeout_s, urgent=urgent)
@@ -395,12 +402,13 @@ def _size(path: str) -> int:
 
 
 def _close(
-    connections: Connections,
+    connections: tuple[Connections, Connections],
     locks: tuple[FairLock, SqliteLane],
     folder: str | None,
     pid: int,
 ) -> None:
-    connections.close()
+    for each in connections:
+        each.close()
     for lock in locks:
         lock.close()
     if folder is not None and os.getpid() == pid:
