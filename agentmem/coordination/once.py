@@ -85,13 +85,15 @@ class _Once:
             if result is not None:
                 return load(result)
             core.coordinate(begin)
-            found = begin.record
             if begin.token is not None:
                 return self._run(function, begin.token)
-            if found is not None and found.is_dead(core.engine.moment()):
-                raise self._unknown(found)
-            if found is not None and found.result is None:
-                found = self._await(waking, deadline)
+            assert begin.record is not None, "it begins what is not recorded"
+            # As the lock has shown it: the storage's clock may be ahead of ours.
+            if begin.record.result is not None:
+                return load(begin.record.result)
+            if begin.dead:
+                raise self._unknown(begin.record)
+            found = self._await(waking, deadline)
 
     def _look(self) -> Record | None:
         rows = self._core.engine.look(self._begin.looks()[0])

@@ -85,6 +85,7 @@ class Begin(_OnceStep):
         retry: begin, too, if who ran it is dead.
         token: of the run; None: it is not for the asker to run.
         record: what is there, if it is not.
+        dead: it was begun, and whoever ran it has been silent for too long.
     """
 
     agent: str | None
@@ -92,15 +93,16 @@ class Begin(_OnceStep):
     retry: bool
     token: int | None = None
     record: Record | None = None
+    dead: bool = False
 
     def judge(self, answers: Sequence[Answer], desk: Desk) -> list[Change]:
         found = Record._make(answers[0][0]) if answers[0] else None
         self.token, self.record = None, found
+        self.dead = found is not None and found.is_dead(desk.moment)
         if found is not None:
-            dead = found.is_dead(desk.moment)
             if found.runs(desk.moment) or found.result_at(desk.now) is not None:
                 return []
-            if dead and not self.retry:
+            if self.dead and not self.retry:
                 return []
         self.token = desk.number()
         epoch, at = desk.moment

@@ -464,3 +464,21 @@ def test_a_lock_needs_access_to_its_key(store: agentmem.Store) -> None:
         store.transact(lambda tx: 1, lock="k")
     with pytest.raises(agentmem.LimitExceededError):
         store.transact(lambda tx: 1, lock=[str(number) for number in range(101)])
+
+
+@pytest.mark.parametrize("name", ["a'b", 'a"b', "{a,b}", "a\\b", "$1", "NULL", "\U0001f9e0", "[]"])
+def test_any_text_is_a_name(store: agentmem.Store, name: str) -> None:
+    with store.lease(name, agent=name):
+        [state] = store.leases()
+        assert (state.name, state.agent) == (name, name)
+    queue = store.queue(name)
+    queue.put(name, op_id=name, group=name, agent=name)
+    queue.put(name, op_id=name, group=name, agent=name)
+    [shown] = queue.peek()
+    assert (shown.payload, shown.op_id, shown.group, shown.put_by) == (name, name, name, name)
+    task = queue.claim(name)
+    assert task is not None
+    task.nack(note=name)
+    assert queue.peek()[0].note == name
+    assert store.once(name, lambda: name) == store.once(name, lambda: "other") == name
+    assert store.transact(lambda tx: [e.name for e in store.leases()], lock=[name]) == [name]
