@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sqlite3
+from typing import Any, Final
 
 import pytest
 
@@ -21,6 +22,7 @@ from agentmem.provenance import (
     found_by_scan,
     scan_text,
 )
+from agentmem_migrations import migrations_for
 from tests.contract.conftest import StoreMaker
 
 
@@ -155,3 +157,26 @@ def test_provenance_is_an_option_of_open() -> None:
         store.put("a", 1)
         store.update("a", lambda value: value + 1)
         assert kept(store) == [(UNKEPT, "", "", 0)]
+
+
+OLD_ROWS: Final = """
+INSERT INTO commits (revision, committed_at, scope, base_revision, attempt, first_entry_id, changes,
+    digests, hash)
+VALUES (4, 0, '', 3, x'00', 1, 0, x'', x''), (5, 0, '', 2, x'01', 1, 0, x'', x'');
+INSERT INTO reads (revision, namespace, key, version, scan)
+VALUES (4, '', 'a', 1, NULL), (4, '', 'b', 0, NULL), (5, 'n', '', 2, '{"limit":2}')
+"""
+
+
+def test_what_was_kept_before_is_still_there_after_the_migration() -> None:
+    connection = sqlite3.connect(":memory:")
+    found = {each.name: each.sql for each in migrations_for("sqlite")}
+    connection.executescript(found["0001_create_log"])
+    connection.executescript(OLD_ROWS)
+    connection.executescript(found["0004_index_reads"])
+    rows = connection.execute("SELECT * FROM reads ORDER BY revision, position").fetchall()
+    assert rows == [
+        (4, 0, READ, "", "a", 1, None, None),
+        (4, 1, READ, "", "b", 0, None, None),
+        (5, 0, SCAN, "n", "", 2, 2, '{"limit":2}'),
+    ]

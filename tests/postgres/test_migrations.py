@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 import agentmem
 from agentmem.engines.postgres import migrate
@@ -143,3 +144,30 @@ def test_nothing_of_a_migration_is_seen_before_it_is_whole(name: str) -> None:
     assert not schema_is_there(name)
     with agentmem.open(store_url(name)) as store:
         assert store.increment("n").version == 1
+
+
+def test_what_transactions_had_read_is_still_there_after_the_migration(name: str) -> None:
+    found = {each.name: each.sql for each in migrations_for("postgres")}
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+    with raw(server_url(), name) as connection:
+        connection.execute(found["0001_create_log"].encode())
+        connection.execute(
+            "INSERT INTO commits (revision, committed_at, scope, base_revision, attempt, "
+            "first_entry_id, changes, digests, hash) "
+            r"VALUES (4, 0, '', 3, '\x00', 1, 0, '', ''), (5, 0, '', 2, '\x01', 1, 0, '', '')"
+        )
+        connection.execute(
+            "INSERT INTO reads VALUES (4, '', 'a', 1, NULL), (4, '', 'b', 0, NULL), "
+            """(5, 'n', '', 2, '{"limit":2}')"""
+        )
+        connection.execute(found["0004_index_reads"].encode())
+        rows = connection.execute(
+            "SELECT revision, position, kind, namespace, key, version, base_revision, scan "
+            "FROM reads ORDER BY revision, position"
+        ).fetchall()
+    assert rows == [
+        (4, 0, 1, "", "a", 1, None, None),
+        (4, 1, 1, "", "b", 0, None, None),
+        (5, 0, 5, "n", "", 2, 2, '{"limit":2}'),
+    ]
