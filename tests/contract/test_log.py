@@ -11,6 +11,7 @@ import pytest
 
 from agentmem import AccessDeniedError, Commit, InvalidValueError, LimitExceededError, Store
 from agentmem.filters import Filter
+from agentmem.history.narrowing import metadata_needs
 from agentmem.marks import Marker, block_of, names_of
 from agentmem.namespaces import Pattern, decode
 from tests.contract.conftest import ManualClock, StoreMaker
@@ -84,9 +85,9 @@ def grow(stores: list[Store], clock: ManualClock, rng: random.Random) -> list[Do
         agent = rng.choice(window(AGENTS, era))
         metadata = rng.choice(window(METADATA, era))
         op_id = f"op{number}" if rng.random() < 0.3 else None
-        # In the second era the scoped view commits without writing.
+        # In the second era nobody writes in the scoped view, which commits without writing.
         count = 0 if scope and era == 1 else rng.choice((0, 1, 1, 1, 3))
-        namespaces = window(NAMESPACES, era) if not scope else NAMESPACES[:3]
+        namespaces = NAMESPACES[:3] if scope else window(NAMESPACES, era + (era == 1))
         places = {(rng.choice(namespaces), rng.choice("abk")) for _each in range(count)}
         if not places and op_id is None:
             if scope and era == 1:
@@ -368,3 +369,17 @@ def test_what_is_marked_is_remembered_for_its_block_and_once_it_is_committed() -
     marker.keep()
     marker.begin(127)
     assert marks(128) == [("aann", 1)]
+
+
+def test_an_equality_is_looked_for_in_every_spelling() -> None:
+    def needs(where: dict[str, Any]) -> list[tuple[str, ...]]:
+        return metadata_needs({}, Filter.parse(where))
+
+    assert needs({"n": 1}) == needs({"n": 1.0}) == [("mn=1", "mn=1.0", "x")]
+    assert needs({"n": 0}) == [("mn=0", "mn=0.0", "mn=-0.0", "x")]
+    assert needs({"n": 1.5}) == [("mn=1.5", "x")]
+    assert needs({"n": True, "run": "r"}) == [("mn=true", "x"), ('mrun="r"', "x")]
+    assert needs({"n": {"$in": [None, "a"]}}) == [("mn=null", 'mn="a"', "x")]
+    assert needs({"n": {"$gt": 1}}) == needs({"n.a": 1}) == needs({"n": [1]}) == [("fn", "x")]
+    assert needs({"n": 2**60}) == [("fn", "x")]  # a float may equal it that is spelt otherwise
+    assert needs({"n": {"$ne": 1}}) == needs({"$or": [{"n": 1}]}) == []
