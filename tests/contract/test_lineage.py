@@ -116,6 +116,30 @@ def test_a_delete_leads_on_to_who_found_the_key_absent(store: Store) -> None:
     assert edges(store.audit.lineage("flag", 1, direction="down")) == set()
 
 
+def test_of_two_deletes_the_one_that_was_seen_leads_on(store: Store) -> None:
+    for value in (1, 2):
+        store.put("flag", value, expected_version=0)
+        store.delete("flag", overwrite=True)
+    derive(store, "flag", "out")
+    assert edges(store.audit.lineage("flag", 2, direction="down")) == set()
+    assert edges(store.audit.lineage("flag", 4, direction="down")) == {("out@1", "read", "flag@4")}
+
+
+def test_a_scan_long_after_finds_what_is_still_there(store: Store) -> None:
+    store.put("fact", 1)
+    with store.transaction() as tx:
+        tx.get("fact")
+        tx.put("a", 1, namespace="n")
+        tx.put("b", 1, namespace="n")
+    store.put("a", 2, namespace="n", overwrite=True)
+    with store.transaction() as tx:
+        tx.list("n")
+        tx.put("out", 1)
+    found = store.audit.lineage("fact", 1, direction="down")
+    assert ("out@1", "scan", "b@1") in edges(found)
+    assert ("out@1", "scan", "a@1") not in edges(found)
+
+
 def test_what_was_not_kept_is_counted(make_store: StoreMaker) -> None:
     store = make_store(provenance=False)
     store.put("a", 1)
@@ -238,6 +262,19 @@ def test_innocent_appends_to_a_poisoned_list_stay(store: Store) -> None:
         None,
         {"notes": "unchanged", "summary": "unchanged"},
     )
+
+
+def test_what_was_undone_only_in_part_is_not_taken_for_clean(store: Store) -> None:
+    store.append("notes", "a")
+    store.append("notes", "bad")
+    with store.transaction() as tx:
+        tx.get("notes")
+        tx.append("notes", "worse")
+    store.append("notes", "c")
+    store.audit.revert_commit(3)
+    assert store["notes"] == ["a", "bad", "c"]
+    store.audit.revert_derived("notes", 2, dry_run=False)
+    assert store["notes"] == ["a", "c"]
 
 
 def test_a_json_merge_takes_out_what_was_derived(store: Store) -> None:
