@@ -277,6 +277,18 @@ def test_what_was_undone_only_in_part_is_not_taken_for_clean(store: Store) -> No
     assert store["notes"] == ["a", "c"]
 
 
+def test_all_that_was_taken_out_of_a_key_is_marked_as_undone(store: Store) -> None:
+    store.append("notes", "bad")
+    with store.transaction() as tx:
+        tx.get("notes")
+        tx.append("notes", "worse")
+    store.append("notes", "c")
+    store.audit.revert_derived("notes", 1, dry_run=False)
+    assert store["notes"] == ["c"]
+    again = store.audit.revert_derived("notes", 1, dry_run=False)
+    assert (again.commit, outcomes(again)) == (None, {"notes": "unchanged"})
+
+
 def test_a_json_merge_takes_out_what_was_derived(store: Store) -> None:
     store.set_merge("profile", merge.json)
     store.put("fact", "poison")
