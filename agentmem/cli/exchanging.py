@@ -11,7 +11,7 @@ from agentmem.cli.arguments import parse_at
 from agentmem.cli.call import Call, command
 from agentmem.cli.failures import CommandError, ExitCode
 from agentmem.cli.options import AgentOption, AtOption, NoteOption
-from agentmem.cli.output import stages_bar
+from agentmem.cli.output import counted, stages_bar
 from agentmem.cli.shapes import backup_document, exported_document, loaded_document
 
 __all__ = ["register"]
@@ -54,8 +54,8 @@ def backup(
         call.out.document(backup_document(made))
         return
     call.out.line(
-        f"{file}: revision {made.revision}, {made.commits} commits, {made.entries} entries, "
-        "verified"
+        f"{file}: revision {made.revision}, {counted(made.commits, 'commit')}, "
+        f"{counted(made.entries, 'entry')}, verified"
     )
 
 
@@ -89,10 +89,9 @@ def export(
     if call.out.json:
         call.out.document(exported_document(made))
         return
-    commits = f"{made.commits} commits, " if made.commits else ""
-    call.out.line(
-        f"{file}: {made.kind} of revision {made.revision}, {commits}{made.entries} entries"
-    )
+    commits = f"{counted(made.commits, 'commit')}, " if made.commits else ""
+    entries = counted(made.entries, "entry")
+    call.out.line(f"{file}: {made.kind} of revision {made.revision}, {commits}{entries}")
 
 
 def load(
@@ -133,7 +132,7 @@ def load(
     if call.out.json:
         call.out.document(loaded_document(done))
         return
-    what = [f"{done.entries} entries in {done.commits} commits"]
+    what = [f"{counted(done.entries, 'entry')} in {counted(done.commits, 'commit')}"]
     for number, name in ((done.kept, "kept"), (done.expired, "expired"), (done.repeated, "there")):
         if number:
             what.append(f"{number} {name}")

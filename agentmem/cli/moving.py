@@ -17,7 +17,7 @@ from agentmem.cli.call import (
 )
 from agentmem.cli.failures import CommandError, ExitCode, warnings_as_lines
 from agentmem.cli.options import JsonOption, StoreOption, TimeoutOption
-from agentmem.cli.output import Output, stages_bar
+from agentmem.cli.output import Output, counted, stages_bar
 from agentmem.cli.shapes import copy_document, migrations_document
 from agentmem.cli.targets import shown
 from agentmem.engines import migrations_of, open_engine
@@ -68,10 +68,10 @@ def _copy(
         out.document(copy_document(report))
         return
     copied = report.revision - report.began_at
-    out.line(f"{copied} commits copied to {shown(target)}")
+    out.line(f"{counted(copied, 'commit')} copied to {shown(target)}")
     out.line(
-        f"verified: {report.commits} commits, {report.entries} entries, up to revision "
-        f"{report.revision}, as in {shown(source)}"
+        f"verified: {counted(report.commits, 'commit')}, {counted(report.entries, 'entry')}, "
+        f"up to revision {report.revision}, as in {shown(source)}"
     )
     if report.source_revision > report.revision:
         out.line(

@@ -33,6 +33,7 @@ __all__ = [
     "Branch",
     "Output",
     "as_json",
+    "counted",
     "is_terminal",
     "printable",
     "progress_bar",
@@ -61,6 +62,13 @@ class Branch:
     text: str
     style: str | None = None
     branches: list[Branch] = field(default_factory=list)
+
+
+def counted(number: int, name: str) -> str:
+    """A number of things, as English says it: "1 entry", "2 entries"."""
+    if number == 1:
+        return f"1 {name}"
+    return f"{number} {name[:-1]}ies" if name.endswith("y") else f"{number} {name}s"
 
 
 class Output:

@@ -12,7 +12,7 @@ from agentmem.cli.asking import YesOption, confirm
 from agentmem.cli.call import Call, command
 from agentmem.cli.failures import CommandError, ExitCode
 from agentmem.cli.options import AgentOption, NoteOption
-from agentmem.cli.output import stages_bar
+from agentmem.cli.output import counted, stages_bar
 from agentmem.cli.shapes import compact_document, purge_document
 from agentmem.history.compact import CompactReport
 from agentmem.model import display_key, display_namespace
@@ -106,7 +106,7 @@ def compact(
 
 def _amount(report: CompactReport) -> str:
     results = f" and {report.results} results" if report.results else ""
-    return f"{report.versions} versions{results}"
+    return f"{counted(report.versions, 'version')}{results}"
 
 
 def purge(
@@ -143,7 +143,9 @@ def purge(
     if call.out.json:
         call.out.document(purge_document(done))
         return
-    call.out.line(f"erased {what}: {done.versions} versions, up to revision {done.revision}")
+    call.out.line(
+        f"erased {what}: {counted(done.versions, 'version')}, up to revision {done.revision}"
+    )
     copies = [
         f"{count} {name}"
         for name, count in (

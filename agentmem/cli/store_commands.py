@@ -11,7 +11,7 @@ from agentmem.cli.arguments import check_tag_name, parse_at
 from agentmem.cli.call import Call, command
 from agentmem.cli.failures import CommandError, ExitCode
 from agentmem.cli.options import AgentOption, AtOption, NoteOption
-from agentmem.cli.output import progress_bar
+from agentmem.cli.output import counted, progress_bar
 from agentmem.cli.shapes import report_document, tag_document
 from agentmem.cli.spelling import second
 
@@ -80,8 +80,8 @@ def verify(
         for problem in report.problems:
             call.out.line(problem)
         call.out.line(
-            f"{'ok' if report.ok else 'DAMAGED'}: {report.commits} commits, "
-            f"{report.entries} entries, up to revision {report.revision}"
+            f"{'ok' if report.ok else 'DAMAGED'}: {counted(report.commits, 'commit')}, "
+            f"{counted(report.entries, 'entry')}, up to revision {report.revision}"
         )
         if report.ok and report.revision:
             call.out.line(f"to expect next time: {report.revision}:{report.hash}")

@@ -37,6 +37,7 @@ def test_json_of_get_and_put_is_the_whole_entry(program: Program) -> None:
         "revision": 1,
         "value": [1],
         "deleted": False,
+        "purged": False,
         "agent": "bo",
         "op_id": "x",
     }

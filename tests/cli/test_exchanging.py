@@ -68,7 +68,7 @@ def test_one_revision_goes_through_a_file(
         "--existing replace"
     )
     kept = program.ok("import", str(path), "--existing", "keep", "--agent", "me", "--note", "n")
-    assert kept == f"{program.store}: 0 entries in 1 commits, 5 kept; now at revision 3\n"
+    assert kept == f"{program.store}: 0 entries in 1 commit, 5 kept; now at revision 3\n"
     repeated = program.ok("import", str(path), "--existing", "replace")
     assert repeated == f"{program.store}: 0 entries in 0 commits, 5 there; now at revision 3\n"
     assert filled["k0"] == "new"

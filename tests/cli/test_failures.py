@@ -207,6 +207,7 @@ def test_output_in_a_poor_encoding_is_escaped(path: Path, store: agentmem.Store)
 _CODES = {
     errors.ConflictError: 3,
     errors.OperationMismatchError: 3,
+    errors.FencedError: 3,
     errors.StoreBusyError: 4,
     errors.StorageError: 5,
     errors.DiskFullError: 5,

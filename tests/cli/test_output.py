@@ -138,7 +138,7 @@ def test_verify_works_on_a_terminal(path: Path, store: agentmem.Store) -> None:
     store.put("k", 1)
     code, shown = on_terminal("--store", str(path), "verify")
     assert code == 0
-    assert "ok: 1 commits, 1 entries, up to revision 1" in shown
+    assert "ok: 1 commit, 1 entry, up to revision 1" in shown
 
 
 def test_json_for_a_terminal_is_indented(path: Path, store: agentmem.Store) -> None:

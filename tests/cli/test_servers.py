@@ -306,7 +306,7 @@ def test_copy_shows_a_bar_on_a_terminal_and_takes_it_away(
     code, screen = on_terminal("copy", str(program.store), url)
     assert code == 0
     assert "verifying" in screen
-    assert without_colours(screen).rstrip().splitlines()[-1].startswith("verified: 1 commits")
+    assert without_colours(screen).rstrip().splitlines()[-1].startswith("verified: 1 commit")
 
 
 def test_copy_refuses_a_target_with_a_history(program: Program, url: str) -> None:

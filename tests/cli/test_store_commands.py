@@ -131,7 +131,7 @@ def test_stats_tells_sizes(program: Program, store: agentmem.Store) -> None:
 def test_verify_tells_that_all_is_well(program: Program, store: agentmem.Store) -> None:
     store.put_many({"a": 1, "b": 2})
     first, second = program.ok("verify").splitlines()
-    assert first == "ok: 1 commits, 2 entries, up to revision 1"
+    assert first == "ok: 1 commit, 2 entries, up to revision 1"
     known = second.removeprefix("to expect next time: ")
     assert known == "1:" + program.document("verify")["hash"]
     assert program.ok("verify", "--expect", known) == f"{first}\n{second}\n"
