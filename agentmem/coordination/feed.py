@@ -167,7 +167,7 @@ class Feed:
                 return event
             # Made anew, before the log is read: the thread may be another, and nothing may fall
             # between.
-            waking = Waking(engine, self._stopped.wait)
+            waking = Waking(engine, self._stopped.is_set)
             self._events += self._reader.page()
             if self._events:
                 continue

@@ -20,21 +20,20 @@ LOOK_S: Final = 0.25
 """Between looks, whatever the pulse says: an injected clock may have been moved."""
 
 _FIRST_S: Final = 0.000_5
-_LONGEST_S: Final = 0.01
 _GROWTH: Final = 1.5
 
 
 class Waking:
     """What one waiting thread has seen of a store. Used by that thread alone."""
 
-    def __init__(self, engine: Engine, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(self, engine: Engine, stopped: Callable[[], bool] = lambda: False) -> None:
         """Begins.
 
         Args:
-            sleep: waits for so many seconds; something true from it ends a `wait` at once.
+            stopped: whether to wait no longer.
         """
         self._engine = engine
-        self._sleep = sleep
+        self._stopped = stopped
         # Asked before the caller looks, so that nothing falls between.
         self._seen = engine.pulse()
 
@@ -46,10 +45,11 @@ class Waking:
         """
         pause_s = _FIRST_S
         while (left_s := until - time.monotonic()) > 0:
-            if self._sleep(min(pause_s, left_s)):
+            time.sleep(min(pause_s, left_s))
+            if self._stopped():
                 return
             found = self._engine.pulse()
             if found != self._seen:
                 self._seen = found
                 return
-            pause_s = min(_LONGEST_S, _GROWTH * pause_s)
+            pause_s = min(self._engine.pulse_s, _GROWTH * pause_s)

@@ -625,6 +625,9 @@ class Engine(Protocol):
     name: str
     """``sqlite`` or ``postgres``."""
 
+    pulse_s: float
+    """How seldom to ask for `pulse`, at the most: what an answer costs decides."""
+
     store_id: str
     """Random, made with the store, the same for ever."""
 

@@ -11,6 +11,7 @@
     python -m agentmem.testing.stress server-kill --cycles 200
     python -m agentmem.testing.stress similar --items 1000 --processes 8
     python -m agentmem.testing.stress leases --trials 1000 --jumps
+    python -m agentmem.testing.stress feed --commits 100000 --consumers 8 --kills 40
     python -m agentmem.testing.stress queue --tasks 10000 --processes 8 --kills 40
     python -m agentmem.testing.stress once --keys 1000 --processes 8 --deadly 10
     python -m agentmem.testing.stress index-damage --times 50
@@ -35,6 +36,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import agentmem
 from agentmem.testing.counters import WAYS, check_counter, run_counter
 from agentmem.testing.crew import Step
+from agentmem.testing.feeds import FeedWork, follow
 from agentmem.testing.indexes import damaged_indexes, killed_builders
 from agentmem.testing.killed_servers import killed_server_cycles
 from agentmem.testing.kills import kill_cycles
@@ -240,6 +242,21 @@ def queue_command(
     with _new_target(store) as target, _bar("queue", tasks) as step:
         problems = work_through(target, work, step)
     _end(problems, f"{tasks} tasks: each result once, each group in order, none stuck")
+
+
+@app.command("feed")
+def feed_command(
+    commits: Annotated[int, typer.Option(min=1, help="That are followed.")] = 100_000,
+    consumers: Annotated[int, typer.Option(min=1, help="Processes that follow.")] = 8,
+    kills: Annotated[int, typer.Option(min=0, help="Consumers killed (SIGKILL).")] = 40,
+    seed: Seed = 1,
+    store: Target = None,
+) -> None:
+    """Kills consumers of the feed while others commit and compact; nothing may be missing."""
+    work = FeedWork(commits, consumers, kills, seed)
+    with _new_target(store) as target, _bar("feed", commits) as step:
+        problems = follow(target, work, step)
+    _end(problems, f"{commits} commits: none missing, none out of order, no effect twice")
 
 
 @app.command("once")

@@ -82,6 +82,7 @@ class SqliteEngine(LineageReads):
     """See `agentmem.engines.base.Engine`."""
 
     name = "sqlite"
+    pulse_s = 0.004
 
     def __init__(
         self, target: str, durability: str, clock: MicrosecondClock, lock_timeout_ms: int
