@@ -33,6 +33,7 @@ from benchmarks import (
     threads,
     transactions,
     verifying,
+    watching,
 )
 from benchmarks.report import (
     NOT_INSTALLED,
@@ -61,6 +62,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *verifying.BENCHMARKS,
     *postgres.BENCHMARKS,
     *postgres_counter.BENCHMARKS,
+    *watching.BENCHMARKS,
 )
 _STORE_VARIABLE: Final = "AGENTMEM_TEST_DSN"
 

@@ -22,6 +22,7 @@ from agentmem.cli import (
     store_commands,
     undoing,
     versions,
+    watching,
 )
 from agentmem.cli.call import Shared
 from agentmem.cli.failures import Commands, exit_codes
@@ -89,12 +90,14 @@ def shared(
 store_commands.register_init(app)
 entries.register(app)
 searching.register(app)
+watching.register_watch(app)
 log_command.register(app)
 versions.register(app)
 undoing.register(app)
 explaining.register(app)
 merging.register(app)
 coordinating.register(app)
+watching.register_consumers(app)
 store_commands.register(app)
 exchanging.register(app)
 retention.register(app)

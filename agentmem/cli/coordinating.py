@@ -17,7 +17,7 @@ from agentmem.cli.shapes import lease_document, queue_document, queued_document,
 from agentmem.cli.spelling import namespace_text, second
 from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, QueuedTask
 
-__all__ = ["register"]
+__all__ = ["ListsByItself", "register", "scope_text"]
 
 _PEEKED = 10
 _LISTED = 1_000
@@ -38,7 +38,7 @@ DelayOption = Annotated[
 ]
 
 
-class _ListsByItself(TyperGroup):
+class ListsByItself(TyperGroup):
     """A group that lists, if no command is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     leases = typer.Typer(
         help="List the leases that are held, or break one.",
-        cls=_ListsByItself,
+        cls=ListsByItself,
         rich_markup_mode=None,
     )
     app.add_typer(leases, name="leases")
@@ -87,7 +87,7 @@ def list_leases(call: Call) -> None:
         [
             (
                 each.name,
-                "a key" if each.key else _scope_text(each.scope),
+                "a key" if each.key else scope_text(each.scope),
                 each.token,
                 each.agent,
                 second(each.granted_at),
@@ -105,7 +105,8 @@ def _view(call: Call) -> Any:
     return call.store if call.namespace is None else call.store.scoped(call.namespace)
 
 
-def _scope_text(scope: tuple[str, ...] | None) -> str | None:
+def scope_text(scope: tuple[str, ...] | None) -> str | None:
+    """The view that something belongs to."""
     return "(a mapping)" if scope is None else namespace_text(scope)
 
 
@@ -142,7 +143,7 @@ def list_queues(call: Call) -> None:
         [
             (
                 each.name,
-                _scope_text(each.scope),
+                scope_text(each.scope),
                 each.waiting,
                 each.delayed,
                 each.claimed,

@@ -20,10 +20,10 @@ from agentmem.cli.targets import hide_passwords
 from agentmem.errors import (
     AgentMemError,
     ConflictError,
-    FencedError,
     IndeterminateCommitError,
     InvalidValueError,
     KeyMissingError,
+    LeaseError,
     OperationMismatchError,
     RevisionError,
     StorageError,
@@ -69,7 +69,7 @@ _CODES: Final[tuple[tuple[type[AgentMemError], ExitCode], ...]] = (
     (KeyMissingError, ExitCode.ABSENT),
     (ConflictError, ExitCode.CONFLICT),
     (OperationMismatchError, ExitCode.CONFLICT),
-    (FencedError, ExitCode.CONFLICT),
+    (LeaseError, ExitCode.CONFLICT),
     (StoreBusyError, ExitCode.BUSY),
     (StorageError, ExitCode.STORAGE),
     (InvalidValueError, ExitCode.REFUSED),
@@ -100,6 +100,7 @@ _ADVICE: Final = (
         "--overwrite ignores versions; leave --expected-version out",
     ),
     ("store.audit.conflicts('open') lists them", "agentmem conflicts --status open lists them"),
+    ("wait longer (wait_s=...), or do something else", "try again when it has ended"),
     ("store.audit.tags() lists them", "agentmem tags lists them"),
     ("store.history() lists those it has", "agentmem history lists those it has"),
     (

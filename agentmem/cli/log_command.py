@@ -24,7 +24,7 @@ from agentmem.cli.shapes import commit_document
 from agentmem.cli.spelling import changes_text, second
 from agentmem.model import Commit
 
-__all__ = ["register"]
+__all__ = ["commit_spans", "register"]
 
 _PAUSE_S: Final = 0.25  # between two looks for new commits
 _PAGE: Final = 500
@@ -144,7 +144,7 @@ def _draw(call: Call, filters: dict[str, Any], bounds: dict[str, Any]) -> None:
     seen = False
     for piece, commit in drawn(_newest_first(call, filters, bounds)):
         seen = True
-        call.out.row(_spans(commit), graph=piece)
+        call.out.row(commit_spans(commit), graph=piece)
     if not seen:
         call.out.table((), [])
 
@@ -173,7 +173,7 @@ def _came_from(commit: Commit) -> str:
     return f"(from {base}, beside {between} other{'s' if between > 1 else ''})"
 
 
-def _spans(commit: Commit) -> list[tuple[str, str | None]]:
+def commit_spans(commit: Commit) -> list[tuple[str, str | None]]:
     """A commit in the words of a line."""
     op_id = f"[{commit.op_id}]" if commit.op_id is not None else ""
     return [
@@ -222,5 +222,5 @@ def _tell(call: Call, commits: Iterator[Commit]) -> None:
         if call.out.json:
             call.out.record(commit_document(commit))
         else:
-            call.out.row(_spans(commit))
+            call.out.row(commit_spans(commit))
     sys.stdout.flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from agentmem.coordination.events import Event
+from agentmem.coordination.feed import ConsumerState
 from agentmem.coordination.leases import LeaseState
 from agentmem.coordination.queues import QueuedTask, QueueState, Task
 from agentmem.engines.base import Migrations
@@ -31,10 +33,12 @@ __all__ = [
     "commit_document",
     "compact_document",
     "conflict_document",
+    "consumer_document",
     "contamination_document",
     "copy_document",
     "difference_document",
     "entry_document",
+    "event_document",
     "exported_document",
     "hit_document",
     "key_difference_document",
@@ -438,4 +442,23 @@ def task_document(task: Task) -> dict[str, Any]:
         "group": task.group,
         "attempts": task.attempts,
         "max_attempts": task.max_attempts,
+    }
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    """One event of the feed: the commit, with what it wrote."""
+    entries = [entry_document(entry) for entry in event.entries]
+    return commit_document(event.commit) | {"entries": entries}
+
+
+def consumer_document(consumer: ConsumerState) -> dict[str, Any]:
+    """How far a durable consumer of the feed has come."""
+    return {
+        "consumer": consumer.name,
+        "scope": None if consumer.scope is None else list(consumer.scope),
+        "revision": consumer.revision,
+        "behind": consumer.behind,
+        "moved_at": _time(consumer.moved_at),
+        "token": consumer.token,
+        "agent": consumer.agent,
     }

@@ -63,7 +63,8 @@ def follow(target: str, work: FeedWork, step: Step = lambda _done: None) -> list
     """
     choice = random.Random(work.seed)  # noqa: S311  # chooses moments and victims
     every = max(1, work.commits // (work.kills + 1))
-    written: dict[str, list[int]] = {"work": []} | {f"work/{part}": [] for part in _PARTS}
+    namespaces = ("work", *(f"work/{part}" for part in _PARTS))
+    written: dict[str, list[int]] = {namespace: [] for namespace in namespaces}
     seen: dict[int, list[list[int]]] = {number: [[]] for number in range(1, work.consumers + 1)}
     killed = 0
     with _opened(target) as store:

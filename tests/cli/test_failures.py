@@ -207,6 +207,8 @@ def test_output_in_a_poor_encoding_is_escaped(path: Path, store: agentmem.Store)
 _CODES = {
     errors.ConflictError: 3,
     errors.OperationMismatchError: 3,
+    errors.LeaseError: 3,
+    errors.LeaseExpiredError: 3,
     errors.FencedError: 3,
     errors.StoreBusyError: 4,
     errors.StorageError: 5,

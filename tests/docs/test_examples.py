@@ -60,6 +60,9 @@ _SABOTAGE: Final = {
     "tool_cache.py": """
         agentmem.Store.cached_tool = lambda store, **options: lambda function: function
     """,
+    "event_driven.py": """
+        agentmem.Transaction.ack = lambda tx, event: None
+    """,
 }
 
 
