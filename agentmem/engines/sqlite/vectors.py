@@ -44,8 +44,11 @@ __all__ = [
 # ruff: noqa: S608  # the statements are joined from the constants of this file, nothing else
 Executes = driver.Connection | driver.Cursor
 
-_SETS: Final = "SELECT id, embedder, dimension FROM vector_sets"
-_SPACES: Final = "SELECT namespace, set_id FROM vector_spaces"
+# In one statement: a namespace must not name a set that was made between two.
+_SPACES: Final = """
+SELECT id, embedder, dimension, NULL FROM vector_sets
+UNION ALL SELECT set_id, NULL, NULL, namespace FROM vector_spaces
+"""
 SPACES_COUNT: Final = "SELECT spaces FROM store"
 _COUNT_SPACES: Final = "UPDATE store SET spaces = spaces + 1"
 _ADD_SET: Final = """
@@ -168,8 +171,9 @@ def append(cursor: driver.Cursor, rows: NewCommit) -> None:
 
 def spaces(connection: Executes) -> Spaces:
     """See `Engine.spaces`."""
-    sets = {row[0]: VectorSet._make(row) for row in connection.execute(_SETS).fetchall()}
-    return Spaces(sets, dict(connection.execute(_SPACES).fetchall()))
+    rows = connection.execute(_SPACES).fetchall()
+    sets = {row[0]: VectorSet(row[0], row[1], row[2]) for row in rows if row[3] is None}
+    return Spaces(sets, {row[3]: row[0] for row in rows if row[3] is not None})
 
 
 def of_entries(connection: Executes, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
