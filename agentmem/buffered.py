@@ -10,7 +10,11 @@ from typing import Any
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, Place, Range
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.errors import AccessDeniedError
 from agentmem.judge import check_writes
 from agentmem.model import Entry, Hit, display_key

@@ -18,7 +18,9 @@ from typing import Any, Final
 
 import orjson
 
-from agentmem.engines.base import NewEntry
+from agentmem.engines.rows import (
+    NewEntry,
+)
 
 __all__ = ["DIGEST_BYTES", "commit_hash", "entry_digest"]
 

@@ -13,11 +13,13 @@ from agentmem.contention import Lane
 from agentmem.coordination.steps import HAS_MARK, Step
 from agentmem.engines import Replica
 from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
     ERASED,
     Change,
     CommitRow,
     ConflictRow,
-    Engine,
     EntryRow,
     Look,
     Place,

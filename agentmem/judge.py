@@ -15,6 +15,10 @@ from typing import Any, Final
 from agentmem.coordination.judging import StepJudge
 from agentmem.coordination.steps import NUMBER
 from agentmem.engines.base import (
+    WriteSession,
+    check_floor,
+)
+from agentmem.engines.rows import (
     Change,
     ConflictRow,
     EntryRow,
@@ -25,8 +29,6 @@ from agentmem.engines.base import (
     Spaces,
     Start,
     VectorSet,
-    WriteSession,
-    check_floor,
     vector_id,
 )
 from agentmem.errors import AccessDeniedError, LimitExceededError, MergeError

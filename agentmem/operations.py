@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from agentmem.engines.base import OPERATION_CODES
+from agentmem.engines.rows import (
+    OPERATION_CODES,
+)
 from agentmem.errors import InvalidValueError
 from agentmem.values import canonical
 

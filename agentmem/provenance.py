@@ -26,7 +26,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from agentmem.engines.base import Place, ReadRow
+from agentmem.engines.rows import (
+    Place,
+    ReadRow,
+)
 from agentmem.values import canonical, load
 
 if TYPE_CHECKING:

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from agentmem.engines.base import OPERATIONS, CommitRow, ConflictRow, EntryRow, PurgeRow
+from agentmem.engines.rows import (
+    OPERATIONS,
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    PurgeRow,
+)
 from agentmem.limits import Limits
 from agentmem.model import (
     DELETE,

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agentmem.core import Core
-from agentmem.engines.base import Engine, EntryRow, Place, Range
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.errors import InvalidValueError
 from agentmem.model import Conflict, Stale
 from agentmem.namespaces import encode

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.coordination.steps import Step
-from agentmem.engines.base import (
+from agentmem.engines.rows import (
     Change,
     ConflictRow,
     EntryRow,
@@ -77,7 +77,7 @@ class Write:
     """What to do to one key.
 
     Attributes:
-        operation: a code of `agentmem.engines.base.OPERATIONS`.
+        operation: a code of `agentmem.engines.rows.OPERATIONS`.
         value: JSON text of a put; None for a delete and for atomic operations.
         text: what search sees: None: follows from the value, ``""``: hidden.
         ttl_us: time to live; None: for ever. Atomic operations leave what is there.

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from agentmem.engines.base import Place
+from agentmem.engines.rows import (
+    Place,
+)
 from agentmem.errors import (
     AccessDeniedError,
     InvalidValueError,

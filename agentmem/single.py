@@ -7,7 +7,13 @@ from typing import Any, Final, TypedDict
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, ConflictRow, EntryRow, KnownOperation, Place
+from agentmem.engines.rows import (
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    KnownOperation,
+    Place,
+)
 from agentmem.errors import AgentMemError, CompactedError, ConflictError, InvalidValueError
 from agentmem.model import DELETE, MISSING, Conflict, Entry
 from agentmem.operations import PUT

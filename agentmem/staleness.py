@@ -22,7 +22,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from agentmem.engines.base import EntryRow, Place, Range
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.request import BLIND, SNAPSHOT, Request, Scan, StaleItem, Write
 
 __all__ = ["World", "stale_reads", "stale_scans", "stale_write", "visible_version"]

@@ -11,7 +11,10 @@ from typing import Any, TypeVar, Unpack
 from agentmem.clock import Clock, as_microsecond_clock
 from agentmem.coordination.view import CoordinatingView
 from agentmem.core import Core
-from agentmem.engines.base import Change, Place
+from agentmem.engines.rows import (
+    Change,
+    Place,
+)
 from agentmem.errors import IndeterminateCommitError, InvalidValueError
 from agentmem.history.admin import Admin
 from agentmem.history.audit import Audit

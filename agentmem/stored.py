@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 
-from agentmem.engines.base import StrategyRow
+from agentmem.engines.rows import (
+    StrategyRow,
+)
 from agentmem.merge.registry import StoredStrategy
 from agentmem.merge.strategy import Strategy
 from agentmem.namespaces import Pattern

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from agentmem.chain import commit_hash, entry_digest
-from agentmem.engines.base import (
+from agentmem.engines.rows import (
     EntryRow,
     NewCommit,
     NewEntry,
@@ -30,7 +30,7 @@ class Outcome:
     """What a write turned out to be.
 
     Attributes:
-        operation: a code of `agentmem.engines.base.OPERATIONS`.
+        operation: a code of `agentmem.engines.rows.OPERATIONS`.
         value: JSON text; None: a tombstone.
         text: as stored.
         base: the version that the writer started from, None if blind.

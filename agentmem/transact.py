@@ -9,7 +9,10 @@ from typing import Any, Final, TypeVar
 
 from agentmem.coordination.leases import Lease, key_lease
 from agentmem.core import Core
-from agentmem.engines.base import ConflictRow, Place
+from agentmem.engines.rows import (
+    ConflictRow,
+    Place,
+)
 from agentmem.errors import (
     AgentMemError,
     ConflictError,

@@ -16,7 +16,11 @@ from agentmem.coordination.leases import Lease
 from agentmem.coordination.queues import MAX_ATTEMPTS, TransactionQueue, queue_of
 from agentmem.coordination.steps import Step, Subject
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, ConflictRow, KnownOperation
+from agentmem.engines.rows import (
+    CommitRow,
+    ConflictRow,
+    KnownOperation,
+)
 from agentmem.errors import ClosedError, InvalidValueError
 from agentmem.judge import check_writes
 from agentmem.model import Commit, Conflict, Stale

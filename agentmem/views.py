@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, Place, Range
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.errors import InvalidValueError
 from agentmem.filters import Filter
 from agentmem.model import Entry, Hit

@@ -12,7 +12,10 @@ from typing import Any, Final
 
 from agentmem.callers import caller_level
 from agentmem.core import Core
-from agentmem.engines.base import OPERATION_CODES, Place
+from agentmem.engines.rows import (
+    OPERATION_CODES,
+    Place,
+)
 from agentmem.errors import InvalidValueError
 from agentmem.limits import Limits
 from agentmem.operations import ADD_TO_SET, APPEND, DELETE, INCREMENT, PATCH, PUT

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 from agentmem import writes
-from agentmem.engines.base import Place
+from agentmem.engines.rows import (
+    Place,
+)
 from agentmem.model import MISSING, Entry
 from agentmem.records import entry_of
 from agentmem.request import BLIND, Write

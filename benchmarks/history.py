@@ -13,7 +13,10 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 import agentmem
-from agentmem.engines.base import EntryRow, Place
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+)
 from agentmem.marks import Marker
 from agentmem.namespaces import encode
 from agentmem.operations import PUT

@@ -9,7 +9,9 @@ from agentmem.coordination.events import Event
 from agentmem.coordination.feed import ConsumerState
 from agentmem.coordination.leases import LeaseState
 from agentmem.coordination.queues import QueuedTask, QueueState, Task
-from agentmem.engines.base import Migrations
+from agentmem.engines.rows import (
+    Migrations,
+)
 from agentmem.exchange.backup import Backup
 from agentmem.exchange.exporting import Exported
 from agentmem.exchange.loading import Loaded

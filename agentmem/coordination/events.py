@@ -11,7 +11,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.coordination.feed_steps import Cursor, replaced
-from agentmem.engines.base import CommitRow, EntryRow, Narrowing, check_floor
+from agentmem.engines.base import (
+    check_floor,
+)
+from agentmem.engines.rows import (
+    CommitRow,
+    EntryRow,
+    Narrowing,
+)
 from agentmem.history.log import shown
 from agentmem.history.narrowing import Wanted, view_needs
 from agentmem.model import Change, Commit, Entry

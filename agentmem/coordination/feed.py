@@ -17,7 +17,9 @@ from agentmem.coordination.feed_steps import Cursor, Forget, Move, Skip, Start, 
 from agentmem.coordination.lease_steps import FEEDS, Break
 from agentmem.coordination.leases import Lease, checked_name, checked_wait
 from agentmem.coordination.waking import Waking
-from agentmem.engines.base import Look
+from agentmem.engines.rows import (
+    Look,
+)
 from agentmem.errors import (
     AgentMemError,
     ClosedError,

@@ -21,7 +21,11 @@ from typing import Any, NamedTuple
 
 from agentmem.coordination.lease_steps import FEEDS, Standing
 from agentmem.coordination.steps import Desk, Subject, fenced
-from agentmem.engines.base import Answer, Change, Look
+from agentmem.engines.rows import (
+    Answer,
+    Change,
+    Look,
+)
 from agentmem.errors import FencedError, HistoryReplacedError
 
 __all__ = ["Cursor", "Forget", "Move", "Skip", "Start", "lease_name", "replaced"]

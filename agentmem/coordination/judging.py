@@ -20,7 +20,16 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from agentmem.coordination.steps import NUMBER, Subject
-from agentmem.engines.base import Answer, Change, Look, NewCommit, Start, WriteSession
+from agentmem.engines.base import (
+    WriteSession,
+)
+from agentmem.engines.rows import (
+    Answer,
+    Change,
+    Look,
+    NewCommit,
+    Start,
+)
 
 if TYPE_CHECKING:
     from agentmem.request import Request

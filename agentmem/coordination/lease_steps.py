@@ -19,7 +19,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from agentmem.coordination.steps import Desk, Subject, fenced
-from agentmem.engines.base import Answer, Change, Look, Moment
+from agentmem.engines.rows import (
+    Answer,
+    Change,
+    Look,
+    Moment,
+)
 from agentmem.errors import LeaseExpiredError
 from agentmem.model import display_key
 

@@ -26,7 +26,10 @@ from agentmem.coordination.lease_steps import (
     display_lease,
 )
 from agentmem.coordination.waking import LOOK_S, Waking
-from agentmem.engines.base import Look, Place
+from agentmem.engines.rows import (
+    Look,
+    Place,
+)
 from agentmem.errors import AgentMemError, InvalidValueError, LeaseError
 from agentmem.model import to_datetime
 from agentmem.namespaces import decode

@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agentmem.coordination.steps import Desk, Subject, fenced
-from agentmem.engines.base import Answer, Change, Look, Moment
+from agentmem.engines.rows import (
+    Answer,
+    Change,
+    Look,
+    Moment,
+)
 
 __all__ = ["Begin", "End", "Forget", "Record", "Stay"]
 

@@ -25,7 +25,10 @@ from agentmem.coordination.task_steps import (
     TaskRow,
 )
 from agentmem.coordination.waking import LOOK_S, Waking
-from agentmem.engines.base import Look, Moment
+from agentmem.engines.rows import (
+    Look,
+    Moment,
+)
 from agentmem.errors import FencedError, InvalidValueError
 from agentmem.model import to_datetime
 from agentmem.namespaces import decode

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from agentmem.engines.base import Answer, Change, Look, Moment
+from agentmem.engines.rows import (
+    Answer,
+    Change,
+    Look,
+    Moment,
+)
 from agentmem.errors import FencedError
 
 __all__ = ["HAS_MARK", "NUMBER", "Desk", "Step", "Subject", "fenced"]

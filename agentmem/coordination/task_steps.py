@@ -19,7 +19,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agentmem.coordination.steps import Desk, Subject, fenced
-from agentmem.engines.base import Answer, Change, Look
+from agentmem.engines.rows import (
+    Answer,
+    Change,
+    Look,
+)
 from agentmem.errors import InvalidValueError, OperationMismatchError
 
 __all__ = ["Ack", "Claim", "Discard", "Extend", "Nack", "Put", "PutAgain", "TaskRow"]

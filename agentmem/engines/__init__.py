@@ -6,7 +6,13 @@ import os
 from typing import Final, Protocol
 
 from agentmem.clock import MicrosecondClock, system_clock
-from agentmem.engines.base import Engine, Migrations, Position
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    Migrations,
+    Position,
+)
 from agentmem.errors import InvalidValueError, MissingExtraError
 
 __all__ = ["Replica", "migrations_of", "open_engine", "open_replica"]

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentmem.engines import open_engine
-from agentmem.engines.base import Engine, Position
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    Position,
+)
 from agentmem.errors import CorruptionError, StorageError
 from agentmem.exchange.placing import placed
 from agentmem.history.copy import Progress, copy_store

@@ -25,7 +25,17 @@ from typing import Any, BinaryIO, Final, cast
 import orjson
 
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, ConflictRow, Engine, EntryRow, NewEntry, Range, ReadRow
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    NewEntry,
+    Range,
+    ReadRow,
+)
 from agentmem.exchange import lines
 from agentmem.exchange.lines import Floor, Pending, Space, State, Strategy, Vector
 from agentmem.exchange.placing import placed

@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_type_
 
 import orjson
 
-from agentmem.engines.base import (
+from agentmem.engines.rows import (
     CommitRow,
     ConflictRow,
     NewEntry,

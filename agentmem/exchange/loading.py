@@ -14,7 +14,10 @@ from typing import BinaryIO, Final
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, Place
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+)
 from agentmem.errors import ConflictError, InvalidValueError
 from agentmem.exchange import lines
 from agentmem.exchange.exporting import HISTORY

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from agentmem.engines.base import (
+from agentmem.engines.rows import (
     CommitRow,
     ConflictRow,
     EntryRow,

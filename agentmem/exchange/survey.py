@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of
-from agentmem.engines.base import (
+from agentmem.engines.rows import (
     OPERATION_CODES,
     CommitRow,
     ConflictRow,

@@ -7,7 +7,11 @@ from dataclasses import replace
 from typing import Any, Final, Unpack
 
 from agentmem.core import Core
-from agentmem.engines.base import Change, ConflictRow, EntryRow
+from agentmem.engines.rows import (
+    Change,
+    ConflictRow,
+    EntryRow,
+)
 from agentmem.errors import ConflictError, InvalidValueError, RevisionError
 from agentmem.history.between import KeyDifference, between
 from agentmem.history.blame import Blame, blame_of

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, Place, Range, check_floor
+from agentmem.engines.base import (
+    check_floor,
+)
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.history.diff import Difference, differences
 from agentmem.model import MISSING, Entry, display_key
 from agentmem.namespaces import encode

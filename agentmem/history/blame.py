@@ -20,7 +20,16 @@ from datetime import datetime
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import OPERATIONS, CommitRow, Engine, EntryRow, Narrowing, Place
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    OPERATIONS,
+    CommitRow,
+    EntryRow,
+    Narrowing,
+    Place,
+)
 from agentmem.history.diff import path_of
 from agentmem.model import MISSING, short, to_datetime
 from agentmem.scope import Scope, missing

@@ -17,7 +17,11 @@ from typing import Any, Final
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, KnownOperation, Place
+from agentmem.engines.rows import (
+    EntryRow,
+    KnownOperation,
+    Place,
+)
 from agentmem.errors import AccessDeniedError, AgentMemError, ConflictError, LimitExceededError
 from agentmem.history.derivation import held_by, ref_of
 from agentmem.history.inverse import inverse_of_operation

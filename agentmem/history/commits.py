@@ -7,7 +7,11 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, EntryRow, Narrowing
+from agentmem.engines.rows import (
+    CommitRow,
+    EntryRow,
+    Narrowing,
+)
 from agentmem.filters import Filter
 from agentmem.history.log import check_limit, check_revisions
 from agentmem.history.narrowing import Wanted, metadata_needs, view_needs

@@ -19,7 +19,10 @@ from datetime import timedelta
 from typing import Final
 
 from agentmem.core import Core
-from agentmem.engines.base import Change, Place
+from agentmem.engines.rows import (
+    Change,
+    Place,
+)
 from agentmem.errors import FutureRevisionError, InvalidValueError
 from agentmem.history.purge import Progress
 from agentmem.history.turns import Turns

@@ -18,11 +18,14 @@ from typing import Any, Final, Protocol
 
 from agentmem.chain import commit_hash
 from agentmem.engines.base import (
+    CommitUnknownError,
+    Engine,
+    TryAgainError,
+)
+from agentmem.engines.rows import (
     Change,
     CommitRow,
-    CommitUnknownError,
     ConflictRow,
-    Engine,
     EntryRow,
     NewCommit,
     NewEntry,
@@ -33,7 +36,6 @@ from agentmem.engines.base import (
     Spaces,
     StrategyRow,
     TagRow,
-    TryAgainError,
     VectorRow,
 )
 from agentmem.errors import (

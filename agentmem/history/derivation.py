@@ -14,7 +14,14 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-from agentmem.engines.base import Engine, EntryRow, Place, ReadRow
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    ReadRow,
+)
 from agentmem.errors import CompactedError
 from agentmem.namespaces import decode, encode
 from agentmem.operations import ADD_TO_SET, APPEND, INCREMENT, PATCH

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentmem.engines.base import Place
+from agentmem.engines.rows import (
+    Place,
+)
 
 __all__ = ["Doomed"]
 

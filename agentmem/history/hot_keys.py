@@ -8,7 +8,11 @@ from itertools import pairwise
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import ConflictRow, EntryRow, Place
+from agentmem.engines.rows import (
+    ConflictRow,
+    EntryRow,
+    Place,
+)
 from agentmem.history.diff import differences
 from agentmem.scope import Scope
 from agentmem.values import MAX_INT, load

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from agentmem.engines.base import EntryRow
+from agentmem.engines.rows import (
+    EntryRow,
+)
 from agentmem.merge.builtin import counter
 from agentmem.merge.json_merge import json
 from agentmem.merge.registry import Match

@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from agentmem.core import Core
-from agentmem.engines.base import OPERATIONS, CommitRow, Engine, EntryRow, ReadRow
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    OPERATIONS,
+    CommitRow,
+    EntryRow,
+    ReadRow,
+)
 from agentmem.errors import InvalidValueError
 from agentmem.history.derivation import Ref, Walk, ref_of
 from agentmem.model import display_key, to_datetime

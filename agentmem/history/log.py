@@ -7,7 +7,14 @@ from itertools import islice
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import Engine, EntryRow, Place, PurgeRow
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    PurgeRow,
+)
 from agentmem.errors import InvalidValueError, KeyMissingError
 from agentmem.history.doomed import Doomed
 from agentmem.model import Entry, Purge, display_key

@@ -13,7 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from agentmem.engines.base import CommitRow, Engine, Narrowing
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    CommitRow,
+    Narrowing,
+)
 from agentmem.filters import AllOf, Condition, Filter, Node
 from agentmem.marks import (
     block_of,

@@ -22,7 +22,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agentmem.core import Core
-from agentmem.engines.base import Change, EntryRow, Place, Range
+from agentmem.engines.rows import (
+    Change,
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.errors import KeyMissingError, MissingExtraError, StoreBusyError
 from agentmem.history.doomed import Doomed
 from agentmem.history.turns import Turns

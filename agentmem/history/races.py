@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, ConflictRow, EntryRow, Place, ReadRow
+from agentmem.engines.rows import (
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    Place,
+    ReadRow,
+)
 from agentmem.history.hot_keys import HotKeys
 from agentmem.history.skew import Skew
 from agentmem.model import display_key

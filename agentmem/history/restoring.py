@@ -10,7 +10,10 @@ from collections.abc import Mapping
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, Place
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+)
 from agentmem.errors import InvalidValueError
 from agentmem.operations import PUT
 from agentmem.request import Write

@@ -19,7 +19,13 @@ from typing import Any, Final
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.engines.base import CommitRow, EntryRow, KnownOperation, Narrowing, Place
+from agentmem.engines.rows import (
+    CommitRow,
+    EntryRow,
+    KnownOperation,
+    Narrowing,
+    Place,
+)
 from agentmem.errors import (
     AccessDeniedError,
     AgentMemError,

@@ -17,7 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from agentmem.engines.base import CommitRow, Engine, EntryRow, Place, ReadRow
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    CommitRow,
+    EntryRow,
+    Place,
+    ReadRow,
+)
 from agentmem.errors import AgentMemError
 from agentmem.filters import Filter
 from agentmem.history.derivation import Ref, ref_of

@@ -22,7 +22,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from agentmem.engines.base import Engine, EntryRow, Place, ReadRow
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    ReadRow,
+)
 from agentmem.history.derivation import Ref, Walk, ref_of
 from agentmem.provenance import UNDONE, found_by_scan
 

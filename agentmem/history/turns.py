@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from agentmem.engines.base import Change, Engine, NewCommit, Spaces
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    Change,
+    NewCommit,
+    Spaces,
+)
 from agentmem.limits import Limits
 from agentmem.search.beside import write_beside
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from agentmem.core import Core
-from agentmem.engines.base import EntryRow, Place, Position
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Position,
+)
 from agentmem.history.inverse import inverse_of
 from agentmem.history.restoring import add_vectors, check_whole, is_as, put_back
 from agentmem.judge import sides

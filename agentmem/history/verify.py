@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of, entry_digest
-from agentmem.engines.base import VECTOR_SET_SHIFT, CommitRow, Engine, NewEntry, PurgeRow
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    VECTOR_SET_SHIFT,
+    CommitRow,
+    NewEntry,
+    PurgeRow,
+)
 from agentmem.history.doomed import Doomed
 from agentmem.marks import block_of, names_of, revisions_of
 from agentmem.model import display_key

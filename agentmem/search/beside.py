@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from agentmem.engines.base import CommitUnknownError, Engine, NewCommit, Spaces, TryAgainError
+from agentmem.engines.base import (
+    CommitUnknownError,
+    Engine,
+    TryAgainError,
+)
+from agentmem.engines.rows import (
+    NewCommit,
+    Spaces,
+)
 from agentmem.errors import StorageError
 from agentmem.limits import Limits
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from agentmem.engines.base import (
-    Change,
     Engine,
+)
+from agentmem.engines.rows import (
+    Change,
     EntryRow,
     NewCommit,
     Range,

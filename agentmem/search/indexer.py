@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from agentmem.engines.base import (
-    Change,
     Engine,
+)
+from agentmem.engines.rows import (
+    Change,
     GenerationRow,
     NewCommit,
     Position,

@@ -13,7 +13,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from agentmem.engines.base import Change, Engine, GenerationRow, NewCommit, Range, VectorSet
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    Change,
+    GenerationRow,
+    NewCommit,
+    Range,
+    VectorSet,
+)
 from agentmem.errors import AgentMemError, MissingExtraError, StoreBusyError
 from agentmem.limits import Limits
 

@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from agentmem.engines.base import Engine, Position, Range, VectorRow, VectorSet
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    Position,
+    Range,
+    VectorRow,
+    VectorSet,
+)
 from agentmem.search.vectors import directions, similarities, unpack_many
 
 if TYPE_CHECKING:

@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agentmem.engines.base import Engine, EntryRow, Place, check_floor
+from agentmem.engines.base import (
+    Engine,
+    check_floor,
+)
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+)
 from agentmem.model import Entry, Hit
 from agentmem.records import entry_of
 from agentmem.scope import Scope

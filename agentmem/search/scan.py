@@ -12,7 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agentmem.engines.base import EntryRow, Place, Range
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.request import Scan
 from agentmem.search.planner import combined, decayed
 from agentmem.search.searcher import Found

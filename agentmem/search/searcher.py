@@ -8,7 +8,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from agentmem.engines.base import Engine, Place, Position, Range, Spaces, VectorSet
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    Place,
+    Position,
+    Range,
+    Spaces,
+    VectorSet,
+)
 from agentmem.errors import EmbedderError, InvalidValueError
 from agentmem.limits import Limits
 from agentmem.model import Entry

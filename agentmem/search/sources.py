@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from agentmem.engines.base import Engine, EntryRow, Place, Range
+from agentmem.engines.base import (
+    Engine,
+)
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Range,
+)
 from agentmem.search.generations import BrokenGenerationError
 from agentmem.search.vectors import directions, similarities, unpack_many
 from agentmem.search.words import found_by
@@ -21,7 +28,9 @@ from agentmem.search.words import found_by
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from agentmem.engines.base import VectorSet
+    from agentmem.engines.rows import (
+        VectorSet,
+    )
     from agentmem.search.generations import Generation
     from agentmem.search.live import LiveVectors, Rows
     from agentmem.search.vectors import Floats, Vector

@@ -7,7 +7,11 @@ them, so they are refused until `reindex` has made the space another's.
 
 from __future__ import annotations
 
-from agentmem.engines.base import Place, Spaces, VectorSet
+from agentmem.engines.rows import (
+    Place,
+    Spaces,
+    VectorSet,
+)
 from agentmem.errors import EmbedderError
 from agentmem.namespaces import decode
 from agentmem.request import Request

@@ -15,7 +15,10 @@ from agentmem import (
     RevisionError,
     Store,
 )
-from agentmem.engines.base import Change, EntryRow
+from agentmem.engines.rows import (
+    Change,
+    EntryRow,
+)
 from tests.contract.conftest import ManualClock, StoreMaker
 
 

@@ -250,7 +250,9 @@ def test_space_is_given_back_if_that_is_asked_for(store: Store) -> None:
 
 def test_a_vector_that_comes_late_does_not_come_back(store: Store) -> None:
     """It was made outside of the lock of an entry that was erased meanwhile."""
-    from agentmem.engines.base import NewCommit
+    from agentmem.engines.rows import (
+        NewCommit,
+    )
     from agentmem.search.beside import write_beside
     from agentmem.tail import new_vector
 
@@ -259,7 +261,7 @@ def test_a_vector_that_comes_late_does_not_come_back(store: Store) -> None:
     entry_id = old.id & ((1 << 40) - 1)
     store.admin.purge("p", namespace="vectors")
     late = NewCommit(vectors=[new_vector(1, entry_id, None, old.vector)])
-    late.changes = [agentmem.engines.base.Change("fence")]
+    late.changes = [agentmem.engines.rows.Change("fence")]
     write_beside(store._core.engine, agentmem.Limits(), lambda _spaces: late)
     assert store._core.engine.stored_vectors(0, 10) == []
 
@@ -268,7 +270,7 @@ def test_a_tag_cannot_come_below_the_floor_however_early_it_was_looked_up(store:
     """Between the look at the floor and the writing of the tag, another has compacted."""
     values = {"scope": "", "name": "late", "created_at": 1, "agent": None, "note": None}
     store.admin.compact(keep_versions=1)
-    change = agentmem.engines.base.Change("set_tag", {**values, "revision": 3})
+    change = agentmem.engines.rows.Change("set_tag", {**values, "revision": 3})
     with pytest.raises(agentmem.CompactedError):
         store._core.change(change, store._scope)
     assert store.audit.tags() == []

@@ -146,7 +146,7 @@ def test_marks_are_pruned_and_numbers_are_never_given_twice(
         with store.lease("plan") as lease:
             tokens.append(lease.token)
     assert tokens == sorted(set(tokens))
-    rows = store._core.engine.look(agentmem.engines.base.Look("number"))
+    rows = store._core.engine.look(agentmem.engines.rows.Look("number"))
     assert rows[0][0] > tokens[-1]
 
 

@@ -13,7 +13,9 @@ import pytest
 import agentmem
 from agentmem.coordination import events
 from agentmem.coordination.feed_steps import Cursor, Skip
-from agentmem.engines.base import Change
+from agentmem.engines.rows import (
+    Change,
+)
 from tests.contract.conftest import ManualClock, StoreMaker
 
 

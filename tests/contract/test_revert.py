@@ -587,7 +587,9 @@ def test_a_hook_of_the_whole_store_merges_for_a_view(store: Store) -> None:
 
 
 def test_what_was_compacted_cannot_be_undone(store: Store) -> None:
-    from agentmem.engines.base import Change
+    from agentmem.engines.rows import (
+        Change,
+    )
 
     for value in (1, 2, 3):
         store.put("k", value)

@@ -13,8 +13,17 @@ import pytest
 from numpy.typing import NDArray
 
 import agentmem
-from agentmem.engines.base import Change, Engine, NewCommit, Range, VectorSet, vector_id
+from agentmem.engines.base import (
+    Engine,
+)
 from agentmem.engines.postgres import indexing
+from agentmem.engines.rows import (
+    Change,
+    NewCommit,
+    Range,
+    VectorSet,
+    vector_id,
+)
 from agentmem.namespaces import encode
 from tests.postgres.places import raw, run, target
 from tests.postgres_server import Server

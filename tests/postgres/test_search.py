@@ -18,9 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import agentmem
-from agentmem.engines.base import Engine, NewCommit, Range, TextHit, vector_id
+from agentmem.engines.base import (
+    Engine,
+)
 from agentmem.engines.postgres import migrate
 from agentmem.engines.postgres.searching import cut
+from agentmem.engines.rows import (
+    NewCommit,
+    Range,
+    TextHit,
+    vector_id,
+)
 from agentmem.namespaces import encode
 from agentmem.search.words import query_words
 from agentmem_migrations import migrations_for

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 import agentmem
-from agentmem.engines.base import NewCommit, WriteSession
+from agentmem.engines.base import (
+    WriteSession,
+)
+from agentmem.engines.rows import (
+    NewCommit,
+)
 from agentmem.testing.held import Call, Held
 
 LIMIT = 200

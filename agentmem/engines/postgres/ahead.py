@@ -23,7 +23,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agentmem.clock import MicrosecondClock
-from agentmem.engines.base import EntryRow, Place, Position, Start
+from agentmem.engines.rows import (
+    EntryRow,
+    Place,
+    Position,
+    Start,
+)
 
 __all__ = ["Ahead", "End"]
 

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
-from agentmem.engines.base import Answer, Look, Moment
 from agentmem.engines.postgres.wire import Rows
+from agentmem.engines.rows import (
+    Answer,
+    Look,
+    Moment,
+)
 
 __all__ = ["CHANGED_BY", "COORDINATION_STATEMENTS", "CoordinationReads", "values_of"]
 

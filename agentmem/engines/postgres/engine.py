@@ -10,21 +10,7 @@ from typing import Any, Final, Protocol
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
-    CommitRow,
-    ConflictRow,
-    EntryRow,
-    Narrowing,
-    NewEntry,
-    Place,
-    Point,
-    Position,
-    PurgeRow,
-    Range,
-    StrategyRow,
-    TagRow,
-    VectorSet,
     check_floor,
-    vector_id,
 )
 from agentmem.engines.postgres.ahead import Ahead, End
 from agentmem.engines.postgres.coordination import CoordinationReads
@@ -40,6 +26,22 @@ from agentmem.engines.postgres.statements import Statements
 from agentmem.engines.postgres.target import Target, parse_target
 from agentmem.engines.postgres.wire import Rows, Statement
 from agentmem.engines.ranges import namespace_bounds
+from agentmem.engines.rows import (
+    CommitRow,
+    ConflictRow,
+    EntryRow,
+    Narrowing,
+    NewEntry,
+    Place,
+    Point,
+    Position,
+    PurgeRow,
+    Range,
+    StrategyRow,
+    TagRow,
+    VectorSet,
+    vector_id,
+)
 from agentmem.errors import StorageError
 
 __all__ = ["PostgresEngine", "PostgresReads"]

@@ -17,7 +17,6 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from agentmem.engines.base import Position, Range, VectorRow, VectorSet
 from agentmem.engines.postgres.engine import PostgresReads
 from agentmem.engines.postgres.failures import LostError, ServerError, translated
 from agentmem.engines.postgres.migrate import connected, use_schema
@@ -25,6 +24,12 @@ from agentmem.engines.postgres.nearest import noted, registered, texts
 from agentmem.engines.postgres.statements import Statements
 from agentmem.engines.postgres.target import Target
 from agentmem.engines.postgres.wire import Rows, Statement, Wire
+from agentmem.engines.rows import (
+    Position,
+    Range,
+    VectorRow,
+    VectorSet,
+)
 from agentmem.errors import StoreBusyError
 
 __all__ = ["build"]

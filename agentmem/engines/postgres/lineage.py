@@ -6,8 +6,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentmem.engines.base import CommitRow, EntryRow, ReadRow
 from agentmem.engines.postgres.wire import Rows
+from agentmem.engines.rows import (
+    CommitRow,
+    EntryRow,
+    ReadRow,
+)
 
 __all__ = ["LINEAGE_STATEMENTS", "LineageReads"]
 

@@ -11,10 +11,12 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from agentmem.engines.base import Migrations
 from agentmem.engines.postgres.pool import unreachable
 from agentmem.engines.postgres.searching import cut
 from agentmem.engines.postgres.target import Target
+from agentmem.engines.rows import (
+    Migrations,
+)
 from agentmem.errors import (
     CorruptionError,
     DiskFullError,

@@ -18,11 +18,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Final
 
-from agentmem.engines.base import VECTOR_SET_SHIFT, NewCommit, Range, VectorSet, vector_id
 from agentmem.engines.postgres.failures import ServerError
 from agentmem.engines.postgres.statements import Statements
 from agentmem.engines.postgres.wire import Rows, Statement
 from agentmem.engines.ranges import namespace_bounds
+from agentmem.engines.rows import (
+    VECTOR_SET_SHIFT,
+    NewCommit,
+    Range,
+    VectorSet,
+    vector_id,
+)
 from agentmem.search.vectors import directions, unpack_many
 
 __all__ = ["Nearest", "is_gone", "noted", "ranked", "registered", "texts"]

@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from agentmem.clock import system_clock
-from agentmem.engines.base import Engine, Position, VectorSet
+from agentmem.engines.base import (
+    Engine,
+)
 from agentmem.engines.postgres.engine import PostgresReads
 from agentmem.engines.postgres.migrate import look
 from agentmem.engines.postgres.pool import Pool
@@ -23,6 +25,10 @@ from agentmem.engines.postgres.session import PostgresSession
 from agentmem.engines.postgres.statements import Statements
 from agentmem.engines.postgres.target import Target, parse_target
 from agentmem.engines.postgres.wire import Rows, Statement
+from agentmem.engines.rows import (
+    Position,
+    VectorSet,
+)
 from agentmem.errors import (
     ClosedError,
     FutureRevisionError,

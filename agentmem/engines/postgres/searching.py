@@ -17,6 +17,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from agentmem.engines.base import (
+    check_floor,
+)
+from agentmem.engines.postgres.wire import Rows
+from agentmem.engines.ranges import label_bounds, namespace_bounds
+from agentmem.engines.rows import (
     EntryRow,
     GenerationRow,
     NewCommit,
@@ -28,11 +33,8 @@ from agentmem.engines.base import (
     TextHit,
     VectorRow,
     VectorSet,
-    check_floor,
     vector_id,
 )
-from agentmem.engines.postgres.wire import Rows
-from agentmem.engines.ranges import label_bounds, namespace_bounds
 from agentmem.search.words import indexed
 
 __all__ = ["SEARCH_STATEMENTS", "SearchReads", "appended", "cut", "spaces_of"]

@@ -23,9 +23,21 @@ from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
+    CommitUnknownError,
+    TryAgainError,
+)
+from agentmem.engines.postgres.ahead import Ahead, End
+from agentmem.engines.postgres.coordination import CHANGED_BY, values_of
+from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
+from agentmem.engines.postgres.nearest import Nearest, registered
+from agentmem.engines.postgres.pool import Pool
+from agentmem.engines.postgres.retention_statements import RETENTION_CHANGES
+from agentmem.engines.postgres.searching import SearchReads, appended, cut, spaces_of
+from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
+from agentmem.engines.postgres.wire import Rows, Statement, Wire
+from agentmem.engines.rows import (
     Answer,
     Change,
-    CommitUnknownError,
     ConflictRow,
     EntryRow,
     KnownOperation,
@@ -40,17 +52,7 @@ from agentmem.engines.base import (
     Spaces,
     Start,
     StrategyRow,
-    TryAgainError,
 )
-from agentmem.engines.postgres.ahead import Ahead, End
-from agentmem.engines.postgres.coordination import CHANGED_BY, values_of
-from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
-from agentmem.engines.postgres.nearest import Nearest, registered
-from agentmem.engines.postgres.pool import Pool
-from agentmem.engines.postgres.retention_statements import RETENTION_CHANGES
-from agentmem.engines.postgres.searching import SearchReads, appended, cut, spaces_of
-from agentmem.engines.postgres.statements import BEGIN, COMMIT, ROLLBACK, Statements
-from agentmem.engines.postgres.wire import Rows, Statement, Wire
 
 __all__ = ["PostgresSession"]
 

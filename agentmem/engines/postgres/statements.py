@@ -10,13 +10,15 @@ import re
 from functools import cache
 from typing import Any, Final
 
-from agentmem.engines.base import Range
 from agentmem.engines.postgres.coordination import COORDINATION_STATEMENTS
 from agentmem.engines.postgres.lineage import LINEAGE_STATEMENTS
 from agentmem.engines.postgres.retention_statements import RETENTION_STATEMENTS
 from agentmem.engines.postgres.searching import SEARCH_STATEMENTS
 from agentmem.engines.postgres.wire import Statement
 from agentmem.engines.ranges import namespace_bounds, prefix_end
+from agentmem.engines.rows import (
+    Range,
+)
 
 __all__ = ["Statements"]
 

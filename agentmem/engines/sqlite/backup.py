@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from agentmem.clock import MicrosecondClock
-from agentmem.engines.base import Position
+from agentmem.engines.rows import (
+    Position,
+)
 from agentmem.engines.sqlite import reads
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.errors import DiskFullError

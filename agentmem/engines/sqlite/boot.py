@@ -15,7 +15,9 @@ from functools import cache
 from typing import Final
 
 from agentmem.clock import MicrosecondClock, system_clock
-from agentmem.engines.base import Moment
+from agentmem.engines.rows import (
+    Moment,
+)
 
 __all__ = ["timer_of"]
 

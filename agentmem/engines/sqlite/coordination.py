@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentmem.engines.base import Answer, Look, Moment
+from agentmem.engines.rows import (
+    Answer,
+    Look,
+    Moment,
+)
 from agentmem.engines.sqlite.driver import driver
 
 __all__ = ["CHANGES", "HAS_MARK", "answer"]

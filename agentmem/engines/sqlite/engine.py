@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
 from agentmem.clock import MicrosecondClock
-from agentmem.engines.base import (
+from agentmem.engines.rows import (
     Answer,
     CommitRow,
     ConflictRow,

@@ -6,7 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from agentmem.engines.base import CommitRow, EntryRow, ReadRow
+from agentmem.engines.rows import (
+    CommitRow,
+    EntryRow,
+    ReadRow,
+)
 from agentmem.engines.sqlite.driver import driver
 from agentmem.engines.sqlite.reads import COMMITS, ENTRY, Executes
 

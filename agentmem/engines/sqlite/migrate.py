@@ -13,7 +13,9 @@ import uuid
 from typing import Final
 
 from agentmem.clock import MicrosecondClock
-from agentmem.engines.base import Migrations
+from agentmem.engines.rows import (
+    Migrations,
+)
 from agentmem.engines.sqlite import files, text
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated

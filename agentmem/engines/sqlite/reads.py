@@ -8,6 +8,10 @@ from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
+    check_floor,
+)
+from agentmem.engines.ranges import namespace_bounds, prefix_end
+from agentmem.engines.rows import (
     CommitRow,
     ConflictRow,
     EntryRow,
@@ -19,9 +23,7 @@ from agentmem.engines.base import (
     Range,
     StrategyRow,
     TagRow,
-    check_floor,
 )
-from agentmem.engines.ranges import namespace_bounds, prefix_end
 from agentmem.engines.sqlite.driver import driver
 
 Executes = driver.Connection | driver.Cursor

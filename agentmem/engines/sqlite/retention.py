@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from agentmem.engines.base import PurgeRow
 from agentmem.engines.ranges import namespace_bounds
+from agentmem.engines.rows import (
+    PurgeRow,
+)
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.lock import FairLock

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
 from agentmem.engines.base import (
+    CommitUnknownError,
+)
+from agentmem.engines.rows import (
     Answer,
     Change,
-    CommitUnknownError,
     ConflictRow,
     EntryRow,
     KnownOperation,

@@ -23,8 +23,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from agentmem.engines.base import Range, TextHit
 from agentmem.engines.ranges import namespace_bounds
+from agentmem.engines.rows import (
+    Range,
+    TextHit,
+)
 from agentmem.engines.sqlite.driver import driver, is_corrupt
 from agentmem.search.words import found_by, indexed
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentmem.engines.base import (
+from agentmem.engines.ranges import label_bounds, namespace_bounds
+from agentmem.engines.rows import (
     EntryRow,
     GenerationRow,
     NewCommit,
@@ -19,7 +20,6 @@ from agentmem.engines.base import (
     VectorSet,
     vector_id,
 )
-from agentmem.engines.ranges import label_bounds, namespace_bounds
 from agentmem.engines.sqlite.checksums import with_checksum
 from agentmem.engines.sqlite.driver import driver
 from agentmem.engines.sqlite.reads import ENTRY
