@@ -240,7 +240,7 @@ def _history_lines(prefix: str) -> tuple[Line, ...]:
     return (
         Line(f"{prefix}history-page", "history, newest 50 of 10,000 versions", "", Goal("<=", 5)),
         Line(f"{prefix}history-deep", "history, 50 from the middle on", "", Goal("<=", 5)),
-        Line(f"{prefix}blame-all", "blame, of which one path was set by the first version", ""),
+        Line(f"{prefix}blame-all", "blame, one path set by version 1", ""),
     )
 
 

@@ -96,8 +96,8 @@ def _postgres(bench: Bench) -> Mapping[str, Figure]:
 def _lines(name: str, where: str, p50: float, p99: float | None) -> tuple[Line, ...]:
     goal = None if p99 is None else Goal("<=", p99)
     return (
-        Line(f"{name}-p50", f"commit to wake-up, half are sooner, {where}", "", Goal("<=", p50)),
-        Line(f"{name}-p99", f"commit to wake-up, 99 of 100 are sooner, {where}", "", goal),
+        Line(f"{name}-p50", f"commit to wake-up, median, {where}", "", Goal("<=", p50)),
+        Line(f"{name}-p99", f"commit to wake-up, p99, {where}", "", goal),
         Line(f"{name}-idle", f"a processor's share for waiting, {where}", "", Goal("<=", 2)),
     )
 

@@ -30,7 +30,9 @@ __all__ = ["Report", "verify"]
 _PAGE: Final = 1_000
 _PAGE_ENTRIES: Final = 10_000
 _DELETE: Final = 2
-_STRING: Final = re.compile(r'[:\[]"[^"]')
+# The beginning of a string that is a value, and not empty. After the end of one, which a colon may
+# stand before as well, there is one of these signs.
+_STRING: Final = re.compile(r'[:\[]"[^":,}\]]')
 _MAX_PROBLEMS: Final = 100
 
 
@@ -289,5 +291,4 @@ def _is_found(value: str | None, text: str | None) -> bool:
     """Whether words find an entry, as `found_by` has it, for the most part without parsing."""
     if text is not None or value is None or '"' not in value:
         return bool(text) and value is not None
-    # Quotes inside of strings are escaped, so this is the beginning of one that is not empty.
     return value[0] == '"' or _STRING.search(value) is not None or found_by(value, None) is not None

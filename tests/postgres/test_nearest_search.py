@@ -11,8 +11,8 @@ import pytest
 import agentmem
 from agentmem.engines.postgres.engine import PostgresEngine
 from agentmem.search import indexer
+from agentmem.testing.indexes import DIMENSION, vector_of
 from tests.postgres_server import store_url
-from tests.search.index_workers import DIMENSION, vector
 from tests.search.test_indexes import assert_right, fill
 
 COUNT = 300
@@ -56,8 +56,8 @@ def test_an_index_answers_for_the_present_and_the_past(
             assert_right(view, seed)
         assert all(asked)
         with store.transaction() as tx:
-            tx.put("mine", {"n": 9_999}, vector=vector(9_999))
-            assert tx.search(vector(9_999), k=1, track=False)[0].entry.key == "mine"
+            tx.put("mine", {"n": 9_999}, vector=vector_of(9_999))
+            assert tx.search(vector_of(9_999), k=1, track=False)[0].entry.key == "mine"
             assert_right(tx, seed)
         query = np.ones(DIMENSION, dtype=np.float32)
         rare = store.search(query, where={"n": 7}, k=3)

@@ -12,14 +12,17 @@ from datetime import datetime
 from typing import Any, Final
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import agentmem
 from agentmem import AgentMemError, Store
 from agentmem.filters import Filter
+from agentmem.history.verify import _is_found
 from agentmem.limits import Limits
 from agentmem.namespaces import Pattern, decode, encode, range_end
+from agentmem.search.words import found_by
+from agentmem.values import canonical
 from tests.strategies import (
     HOSTILE,
     invalid_values,
@@ -123,6 +126,18 @@ def test_two_scopes_and_their_root_see_each_others_writes_only_where_they_should
             for (namespace, key), value in expected.items()
             if namespace[: len(two)] == two
         }
+
+
+@settings(max_examples=300)
+@given(json_values(max_leaves=6))
+@example({":": None})
+@example({"[": [{":": {}}]})
+@example(["]"])
+@example({"a": ":"})
+@example({"a": ""})
+def test_verify_knows_what_words_find_without_parsing(value: Any) -> None:
+    text = canonical(value).decode()
+    assert _is_found(text, None) == (found_by(text, None) is not None)
 
 
 @settings(max_examples=100)
