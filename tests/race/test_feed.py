@@ -45,5 +45,5 @@ def test_the_checker_notices(runs: list[list[int]], exact: bool, wrong: str) -> 
 @pytest.mark.slow
 def test_effects_that_are_acknowledged_apart_are_noticed(tmp_path: Path, seed: int) -> None:
     # One engine: it is the checker that is tried.
-    work = FeedWork(600, 2, kills=5, seed=seed, apart=True)
+    work = FeedWork(600, 1, kills=10, seed=seed, apart=True)
     assert any("its effects" in each for each in follow(str(tmp_path / "store.db"), work))
