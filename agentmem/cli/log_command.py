@@ -14,12 +14,11 @@ from agentmem.cli.arguments import (
     parse_fields,
     parse_time,
     parse_where,
-    whole_number,
 )
 from agentmem.cli.call import Call, command
 from agentmem.cli.failures import CommandError, ExitCode
 from agentmem.cli.graph import drawn
-from agentmem.cli.options import AtOption, LimitOption
+from agentmem.cli.options import AfterOption, AtOption, LimitOption, UptoOption
 from agentmem.cli.shapes import commit_document
 from agentmem.cli.spelling import changes_text, second
 from agentmem.model import Commit
@@ -59,18 +58,8 @@ def log(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Only those before then.")
     ] = None,
-    after: Annotated[
-        int | None,
-        typer.Option(
-            "--after", metavar="REVISION", parser=whole_number, help="Only later revisions."
-        ),
-    ] = None,
-    upto: Annotated[
-        int | None,
-        typer.Option(
-            "--upto", metavar="REVISION", parser=whole_number, help="No later revisions than this."
-        ),
-    ] = None,
+    after: AfterOption = None,
+    upto: UptoOption = None,
     at: AtOption = None,
     metadata: FieldsOption = None,
     where: Annotated[

@@ -9,6 +9,7 @@ import typer
 from agentmem.cli.arguments import whole_number
 
 __all__ = [
+    "AfterOption",
     "AgentOption",
     "AtOption",
     "ExpectedOption",
@@ -23,6 +24,7 @@ __all__ = [
     "StoreOption",
     "StringOption",
     "TimeoutOption",
+    "UptoOption",
 ]
 
 StoreOption = Annotated[
@@ -52,6 +54,16 @@ AtOption = Annotated[
     str | None,
     typer.Option(
         "--at", metavar="WHEN", help="As of a revision, a tag, or a time (2026-01-31T12:00:00Z)."
+    ),
+]
+AfterOption = Annotated[
+    int | None,
+    typer.Option("--after", metavar="REVISION", parser=whole_number, help="Only later revisions."),
+]
+UptoOption = Annotated[
+    int | None,
+    typer.Option(
+        "--upto", metavar="REVISION", parser=whole_number, help="No later revisions than this."
     ),
 ]
 LimitOption = Annotated[

@@ -10,7 +10,7 @@ import typer
 from agentmem.cli.arguments import key_and_version, parse_at, whole_number
 from agentmem.cli.call import Call, command
 from agentmem.cli.failures import CommandError, ExitCode
-from agentmem.cli.options import AtOption, KeyArgument, LimitOption
+from agentmem.cli.options import AfterOption, AtOption, KeyArgument, LimitOption, UptoOption
 from agentmem.cli.output import as_json
 from agentmem.cli.shapes import (
     blame_document,
@@ -36,18 +36,8 @@ def register(app: typer.Typer) -> None:
 def history(
     call: Call,
     key: KeyArgument,
-    after: Annotated[
-        int | None,
-        typer.Option(
-            "--after", metavar="REVISION", parser=whole_number, help="Only later revisions."
-        ),
-    ] = None,
-    upto: Annotated[
-        int | None,
-        typer.Option(
-            "--upto", metavar="REVISION", parser=whole_number, help="No later revisions than this."
-        ),
-    ] = None,
+    after: AfterOption = None,
+    upto: UptoOption = None,
     at: AtOption = None,
     limit: LimitOption = None,
 ) -> None:

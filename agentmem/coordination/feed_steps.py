@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agentmem.coordination.lease_steps import FEEDS, Standing
-from agentmem.coordination.steps import Desk, Subject, fenced
+from agentmem.coordination.steps import Desk, SmallChange, Subject, fenced
 from agentmem.engines.rows import (
     Answer,
     Change,
@@ -52,7 +52,7 @@ def replaced(revision: int) -> HistoryReplacedError:
 
 
 @dataclass(slots=True, eq=False)
-class _CursorStep:
+class _CursorStep(SmallChange):
     """What is done to a cursor.
 
     Attributes:
@@ -67,18 +67,6 @@ class _CursorStep:
     def subject(self) -> Subject:
         # That of the lease's own steps: whatever they do in the same batch is seen.
         return "lease", FEEDS, lease_name(self.view, self.consumer)
-
-    @property
-    def writes(self) -> bool:
-        return True
-
-    @property
-    def lasts(self) -> bool:
-        return True
-
-    @property
-    def size(self) -> int:
-        return 0
 
     def looks(self) -> Sequence[Look]:
         return (

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from agentmem.coordination.steps import Desk, Subject, fenced
+from agentmem.coordination.steps import Desk, SmallChange, Subject, fenced
 from agentmem.engines.rows import (
     Answer,
     Change,
@@ -107,25 +107,13 @@ class Standing:
 
 
 @dataclass(slots=True, eq=False)
-class _LeaseStep:
+class _LeaseStep(SmallChange):
     scope: str
     name: str
 
     @property
     def subject(self) -> Subject:
         return "lease", self.scope, self.name
-
-    @property
-    def writes(self) -> bool:
-        return True
-
-    @property
-    def lasts(self) -> bool:
-        return True
-
-    @property
-    def size(self) -> int:
-        return 0
 
     def looks(self) -> Sequence[Look]:
         return (Look("lease", (self.scope, self.name)),)

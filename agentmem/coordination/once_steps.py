@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from agentmem.coordination.steps import Desk, Subject, fenced
+from agentmem.coordination.steps import Desk, SmallChange, Subject, fenced
 from agentmem.engines.rows import (
     Answer,
     Change,
@@ -53,25 +53,13 @@ class Record(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _OnceStep:
+class _OnceStep(SmallChange):
     scope: str
     id: str
 
     @property
     def subject(self) -> Subject:
         return "once", self.scope, self.id
-
-    @property
-    def writes(self) -> bool:
-        return True
-
-    @property
-    def lasts(self) -> bool:
-        return True
-
-    @property
-    def size(self) -> int:
-        return 0
 
     def looks(self) -> Sequence[Look]:
         return (Look("once", (self.scope, self.id)),)

@@ -13,7 +13,7 @@ from agentmem.engines.rows import (
 )
 from agentmem.errors import FencedError
 
-__all__ = ["HAS_MARK", "NUMBER", "Desk", "Step", "Subject", "fenced"]
+__all__ = ["HAS_MARK", "NUMBER", "Desk", "SmallChange", "Step", "Subject", "fenced"]
 
 Subject = tuple[str, str, str]
 """What a step is about: kind, scope, name. Steps with other subjects cannot touch each other."""
@@ -81,6 +81,27 @@ class Step(Protocol):
         Raises:
             AgentMemError: the whole request is refused.
         """
+
+
+class SmallChange:
+    """What most steps are alike in: they change something that must last, and are small."""
+
+    __slots__ = ()
+
+    @property
+    def writes(self) -> bool:
+        """See `Step`."""
+        return True
+
+    @property
+    def lasts(self) -> bool:
+        """See `Step`."""
+        return True
+
+    @property
+    def size(self) -> int:
+        """See `Step`."""
+        return 0
 
 
 def fenced(what: str, token: int, current: int, ending: str) -> FencedError:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from agentmem.coordination.steps import Desk, Subject, fenced
+from agentmem.coordination.steps import Desk, SmallChange, Subject, fenced
 from agentmem.engines.rows import (
     Answer,
     Change,
@@ -54,25 +54,13 @@ class TaskRow(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _QueueStep:
+class _QueueStep(SmallChange):
     scope: str
     queue: str
 
     @property
     def subject(self) -> Subject:
         return "queue", self.scope, self.queue
-
-    @property
-    def writes(self) -> bool:
-        return True
-
-    @property
-    def lasts(self) -> bool:
-        return True
-
-    @property
-    def size(self) -> int:
-        return 0
 
     @property
     def _named(self) -> dict[str, Any]:
