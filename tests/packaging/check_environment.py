@@ -14,7 +14,17 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("chroma", "local", "postgres", "text", "testing")
+EXTRAS = (
+    "agents",
+    "chroma",
+    "classic",
+    "langchain",
+    "langgraph",
+    "local",
+    "postgres",
+    "text",
+    "testing",
+)
 GROUPS = ("dev",)
 
 

@@ -79,7 +79,13 @@ def pinned_top_level() -> set[str]:
     """The only names that installing the wheel may put into site-packages."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     version = project["project"]["version"]
-    return {"agentmem", "agentmem_migrations", f"agentmem_store-{version}.dist-info"}
+    return {
+        "agentmem",
+        "agentmem_migrations",
+        "langchain_agentmem",
+        "langgraph_agentmem",
+        f"agentmem_store-{version}.dist-info",
+    }
 
 
 def names_in(wheel: Path) -> list[str]:
@@ -109,7 +115,7 @@ def optional_imports(python: str | Path, cwd: Path) -> list[str]:
 
 
 def check_contents(wheel: Path) -> None:
-    """The wheel holds the two packages, every migration and the mark that it is typed."""
+    """The wheel holds its packages, every migration and the mark that it is typed."""
     if top_level(wheel) != pinned_top_level():
         raise CheckError(f"top level is {sorted(top_level(wheel))}, not {pinned_top_level()}")
     if not sql_files(wheel) or sql_files(wheel) != sql_files_in_tree():
@@ -149,7 +155,7 @@ def main() -> int:
             wheel = build_wheel(folder)
             print(f"built {wheel.name}")
             check_contents(wheel)
-            print(f"holds {len(sql_files(wheel))} migrations, and nothing beside the two packages")
+            print(f"holds {len(sql_files(wheel))} migrations, and nothing beside its packages")
             check_installed(wheel, folder)
         except CheckError as error:
             print(f"the wheel is wrong: {error}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""agentmem for LangChain: memory, tools and retrieval that parallel agents cannot corrupt."""
