@@ -1,4 +1,4 @@
-"""Fixtures of the integrations: in memory, on a file, on PostgreSQL; every store verified at its end.
+"""Fixtures of the integrations: in memory, on a file, on PostgreSQL; stores end verified.
 
 A test takes ``target`` (what `agentmem.open` takes) or ``store`` (one that is open), both once for
 each kind of store. Published suites are subclassed as they are, and take the same fixtures.
