@@ -1,1 +1,51 @@
-"""agentmem for LangChain: memory, tools and retrieval that parallel agents cannot corrupt."""
+"""agentmem for LangChain: memory, tools and retrieval that parallel agents cannot corrupt.
+
+A name is imported from its module when it is first asked for, so that each class needs only the
+packages that it is made of.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from agentmem import MissingExtraError
+
+if TYPE_CHECKING:
+    # One line a public name here, as `from langchain_agentmem.MODULE import NAME as NAME`, and
+    # one in `_MODULES`; both sorted. A test compares them.
+    pass
+
+_MODULES: Final[dict[str, str]] = {}
+
+# Which extra brings a package that may be missing.
+_EXTRAS: Final = {
+    "langchain": "agents",
+    "langchain_classic": "classic",
+    "langchain_core": "langchain",
+    "langgraph": "langgraph",
+}
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605  # the table is the list of public names
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = getattr(import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = _EXTRAS.get(package)
+        if extra is None:
+            raise
+        raise MissingExtraError(
+            f"{name} needs {package}: pip install 'agentmem-store[{extra}]'", extra=extra
+        ) from error
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
