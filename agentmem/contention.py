@@ -15,13 +15,14 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar
 
+from agentmem.course import Acquire, Course, Sleep
 from agentmem.engines.base import Engine
 
 __all__ = ["Lane"]
+
+T = TypeVar("T")
 
 _LONGEST_WAIT_S: Final = 0.5
 _URGENT: Final = 4  # from this attempt on, newcomers are asked to hold back
@@ -34,45 +35,41 @@ class Lane:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Held by the thread of this process that tries again.
-        self._turn = threading.RLock()
+        # Held by the attempt of this process that tries again. Not by its thread: an attempt that
+        # awaits goes on in another one.
+        self._turn = threading.Lock()
 
-    @contextmanager
-    def attempt(self, number: int, until: float | None = None) -> Iterator[None]:
-        """Around attempt ``number``, counted from 1; the first goes right ahead.
+    def attempt(self, number: int, tried: Course[T], until: float | None = None) -> Course[T]:
+        """Runs attempt ``number``, counted from 1; the first goes right ahead.
 
         Args:
+            tried: the attempt.
             until: a moment of ``time.monotonic`` that no waiting goes beyond.
         """
         if number <= 1:
             self._engine.make_way()
-            yield
-            return
+            return (yield from tried)
         wait_until = time.monotonic() + _left(_LONGEST_WAIT_S, until)
         turn = self._turn
+        if not (yield Acquire(turn, _left(_LONGEST_WAIT_S, until))):
+            # Whoever has it takes long, or was struck before it could let go (also right after it
+            # had acquired it, before the line below): the next ones need not wait for it, too.
+            self._turn = threading.Lock()
+            yield self._pause(number, until)
+            return (yield from tried)
         try:
-            if not turn.acquire(timeout=_left(_LONGEST_WAIT_S, until)):
-                # Whoever has it takes long, or was struck before it could let go: the next ones
-                # need not wait for it, too.
-                self._turn = threading.RLock()
-                self._pause(number, until)
-                yield
-                return
             urgent = number >= _URGENT
             with self._engine.lane(_left(_LONGEST_WAIT_S, wait_until), urgent=urgent) as alone:
                 if not alone:
-                    self._pause(number, until)
-                yield
+                    yield self._pause(number, until)
+                return (yield from tried)
         finally:
-            # It refuses to be released by who does not hold it. A note of our own could be missing:
-            # an asynchronous exception can strike right after it was acquired.
-            with suppress(RuntimeError):
-                turn.release()
+            turn.release()
 
-    def _pause(self, number: int, until: float | None) -> None:
+    def _pause(self, number: int, until: float | None) -> Sleep:
         longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**number)
         pause = random.uniform(0, longest)  # noqa: S311  # spreads attempts, guards nothing
-        time.sleep(_left(pause, until))
+        return Sleep(_left(pause, until))
 
 
 def _left(seconds: float, until: float | None) -> float:

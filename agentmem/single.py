@@ -7,6 +7,7 @@ from typing import Any, Final, TypedDict
 
 from agentmem import writes
 from agentmem.core import Core
+from agentmem.course import Call, Course, drive
 from agentmem.engines.rows import (
     CommitRow,
     ConflictRow,
@@ -137,21 +138,23 @@ class Single:
 
         given = arguments["vector"]
         asked = [value, None if given is None else [float(each) for each in given]]
-        namespace_text, key, version = transact(
-            self._core,
-            self._scope,
-            add,
-            attempts=_UPDATE_ATTEMPTS,
-            deadline_s=None,
-            repair=None,
-            merge=False,
-            lock=(),
-            isolation="serializable",
-            agent=self._agent,
-            op_id=self._op_id,
-            note=self._note,
-            metadata=load(self._metadata) if self._metadata is not None else None,
-            fingerprint=["add", similar, asked] if self._mismatch == "error" else None,
+        namespace_text, key, version = drive(
+            transact(
+                self._core,
+                self._scope,
+                add,
+                attempts=_UPDATE_ATTEMPTS,
+                deadline_s=None,
+                repair=None,
+                merge=False,
+                lock=(),
+                isolation="serializable",
+                agent=self._agent,
+                op_id=self._op_id,
+                note=self._note,
+                metadata=load(self._metadata) if self._metadata is not None else None,
+                fingerprint=["add", similar, asked] if self._mismatch == "error" else None,
+            )
         )
         row = self._core.engine.entry_version((namespace_text, key), version)
         if row is None:
@@ -217,7 +220,7 @@ class Single:
         function: Callable[[Any], Any],
         default: object,
         ttl_us: int | None,
-    ) -> Entry[Any] | None:
+    ) -> Course[Entry[Any] | None]:
         """Reads, changes and writes one key, again and again until nothing moved in between."""
         fingerprint = writes.fingerprint("update", [place], []) if self._op_id is not None else None
         start = None if default is MISSING else dump(default, self._core.limits, what="default")
@@ -225,15 +228,18 @@ class Single:
         if known is not None:
             return self._replay(known, fingerprint)
         earlier: list[ConflictRow] = []
+
+        def trial(*, record: bool) -> Course[list[EntryRow]]:
+            request = yield from self._updated(place, function, start, ttl_us)
+            request.fingerprint = fingerprint
+            request.earlier = earlier
+            request.record = record
+            return self._rows(request, self._core.run(request))
+
         for attempt in range(1, _UPDATE_ATTEMPTS + 1):
             last = attempt == _UPDATE_ATTEMPTS
             try:
-                with self._core.lane.attempt(attempt):
-                    request = self._updated(place, function, start, ttl_us)
-                    request.fingerprint = fingerprint
-                    request.earlier = earlier
-                    request.record = last
-                    rows = self._rows(request, self._core.run(request))
+                rows = yield from self._core.lane.attempt(attempt, trial(record=last))
             except ConflictError as error:
                 if last:
                     raise
@@ -265,7 +271,7 @@ class Single:
         function: Callable[[Any], Any],
         start: str | None,
         ttl_us: int | None,
-    ) -> Request:
+    ) -> Course[Request]:
         core = self._core
         row = core.engine.point(place, None).row
         present = row is not None and core.sees(row)
@@ -275,7 +281,7 @@ class Single:
             before, version = start, 0
         else:
             raise missing(self._scope, place)
-        after = function(load(before or "null"))
+        after = yield Call(function, load(before or "null"))
         if after is DELETE:
             write = writes.deletion(version, merge=False)
         else:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack
 from agentmem.clock import Clock, as_microsecond_clock
 from agentmem.coordination.view import CoordinatingView
 from agentmem.core import Core
+from agentmem.course import drive, refuse_async
 from agentmem.engines.rows import (
     Change,
     Place,
@@ -234,21 +235,24 @@ class Store(WritingView, CoordinatingView):
             LeaseError: a lease of `lock` was not to be had within `deadline_s`, or 10 minutes.
             FencedError: a lease of `lock` was lost; nothing was written.
         """
-        return transact(
-            self._core,
-            self._scope,
-            fn,
-            attempts=attempts,
-            deadline_s=deadline_s,
-            repair=repair,
-            merge=merge,
-            lock=lock,
-            agent=agent,
-            op_id=op_id,
-            isolation=isolation,
-            note=note,
-            metadata=metadata,
-            fingerprint=fingerprint,
+        refuse_async(fn, "transact")
+        return drive(
+            transact(
+                self._core,
+                self._scope,
+                fn,
+                attempts=attempts,
+                deadline_s=deadline_s,
+                repair=repair,
+                merge=merge,
+                lock=lock,
+                agent=agent,
+                op_id=op_id,
+                isolation=isolation,
+                note=note,
+                metadata=metadata,
+                fingerprint=fingerprint,
+            )
         )
 
     def outcome(self, error: IndeterminateCommitError) -> Commit | None:
@@ -277,6 +281,7 @@ class Store(WritingView, CoordinatingView):
         parsed = Pattern.parse(pattern, self._core.limits, self._scope.prefix)
 
         def register(hook: H) -> H:
+            refuse_async(hook, "merge_hook")
             name = getattr(hook, "__name__", type(hook).__name__)
             self._core.registry.add_hook(parsed, hook, name)
             return hook

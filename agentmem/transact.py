@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from agentmem.coordination.leases import Lease, key_lease
 from agentmem.core import Core
+from agentmem.course import Call, Course, attempted
 from agentmem.engines.rows import (
     ConflictRow,
     Place,
@@ -51,7 +52,7 @@ def transact(
     note: str | None,
     metadata: object,
     fingerprint: object,
-) -> T:
+) -> Course[T]:
     """See `Store.transact`."""
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
         raise InvalidValueError(f"attempts is a positive integer, not {attempts!r}")
@@ -81,8 +82,9 @@ def transact(
             wait_s = _LOCK_WAIT_S if until is None else max(0.0, until - time.monotonic())
             who = scope.agent if agent is None else agent
             lease = key_lease(core, place, ttl_us=_LOCK_TTL_S * 1_000_000, wait_s=wait_s, agent=who)
+            yield from lease.acquiring()
             leases.append(held.enter_context(lease))
-        return run.run(attempts, until)  # type: ignore[no-any-return]  # JSON of T
+        return (yield from run.run(attempts, until))  # type: ignore[no-any-return]  # JSON of T
 
 
 def _locked(scope: Scope, lock: Iterable[Any]) -> list[Place]:
@@ -128,12 +130,11 @@ class _Run:
         self._earlier: list[ConflictRow] = []
         self._result: str | None = None
 
-    def run(self, attempts: int, until: float | None) -> Any:
+    def run(self, attempts: int, until: float | None) -> Course[Any]:
         """Tries until it commits, the attempts are used up, or the time is over."""
         for attempt in range(1, attempts + 1):
             try:
-                with self._core.lane.attempt(attempt, until):
-                    commit = self._attempt()
+                commit = yield from self._core.lane.attempt(attempt, self._attempt(), until)
             except ConflictError as error:
                 over = until is not None and time.monotonic() >= until
                 self._note(error, final=attempt == attempts or over)
@@ -153,29 +154,30 @@ class _Run:
                 return commit.result
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self) -> Commit:
+    def _attempt(self) -> Course[Commit]:
         tx = self._tx
         if tx is None or self._repair is None:
             tx = self._tx = self._begin()
             if tx.applied is not None:
                 return tx.replay()
-            self._result = self._run_function(tx, lambda: self._function(tx))
+            self._result = yield from self._run_function(tx, Call(self._function, tx))
         else:
             conflicts = tx.conflicts()
-            answer = self._run_function(tx, lambda: self._repair(tx, conflicts))  # type: ignore[misc]  # repair is not None here
+            answer = yield from self._run_function(tx, Call(self._repair, tx, conflicts))
             self._result = answer if answer != "null" else self._result
-        return self._commit(tx)
+        return (yield from self._commit(tx))
 
-    def _run_function(self, tx: Transaction, call: Callable[[], Any]) -> str:
+    def _run_function(self, tx: Transaction, call: Call) -> Course[str]:
         try:
-            return dump(call(), self._core.limits, what="result of transact")
+            returned = yield call
+            return dump(returned, self._core.limits, what="result of transact")
         except BaseException:
             tx.rollback()
             raise
 
-    def _commit(self, tx: Transaction) -> Commit:
+    def _commit(self, tx: Transaction) -> Course[Commit]:
         try:
-            return tx.finish(self._result, self._earlier)
+            return (yield from attempted(lambda: tx.finish(self._result, self._earlier)))
         except IndeterminateCommitError as error:
             tx.rollback()
             self._tx = None

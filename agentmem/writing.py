@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 from agentmem import writes
+from agentmem.course import Course, drive, refuse_async
 from agentmem.engines.rows import (
     Place,
 )
@@ -247,6 +248,23 @@ class WritingView(View):
         Raises:
             KeyMissingError: the key is absent, and there is no default.
         """
+        refuse_async(fn, "update")
+        updating = self.updating(
+            key, fn, namespace=namespace, default=default, ttl_s=ttl_s, **commit
+        )
+        return drive(updating)
+
+    def updating(
+        self,
+        key: str,
+        fn: Callable[[Any], Any],
+        *,
+        namespace: object = None,
+        default: object = MISSING,
+        ttl_s: float | None = None,
+        **commit: Unpack[CommitOptions],
+    ) -> Course[Entry[Any] | None]:
+        """As `update`."""
         place = self._writable(namespace, key, "write")
         ttl_us = writes.ttl_microseconds(ttl_s)
         single = self._single(commit)

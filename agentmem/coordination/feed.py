@@ -17,6 +17,7 @@ from agentmem.coordination.feed_steps import Cursor, Forget, Move, Skip, Start, 
 from agentmem.coordination.lease_steps import FEEDS, Break
 from agentmem.coordination.leases import Lease, checked_name, checked_wait
 from agentmem.coordination.waking import Waking
+from agentmem.course import Course, Pause, drive
 from agentmem.engines.rows import (
     Look,
 )
@@ -146,27 +147,38 @@ class Feed:
             HistoryReplacedError: the store has another history now.
             FencedError: another reads as this consumer now, or it was forgotten.
         """
-        wait_s = self._timeout_s if timeout_s is MISSING else _checked_timeout(timeout_s)
-        deadline = float("inf") if wait_s is None else time.monotonic() + wait_s
+        coming = self.coming(timeout_s)
         if self._stopped.is_set():
             return None
         with self._lock:
-            try:
-                return self._await(deadline)
-            except ClosedError:
-                # The store was closed, by another thread perhaps, which ends all that goes on.
-                self._stopped.set()
-                return None
+            return self.take() if drive(coming) else None
 
-    def _await(self, deadline: float) -> Event | None:
+    def take(self) -> Event:
+        """The event that is there when `coming` has said so."""
+        event = self._events.popleft()
+        self._given = event.revision
+        return event
+
+    def coming(self, timeout_s: object = MISSING) -> Course[bool]:
+        """Whether there is a next event, as `next` waits for it; for one at a time."""
+        wait_s = self._timeout_s if timeout_s is MISSING else _checked_timeout(timeout_s)
+        return self._coming(float("inf") if wait_s is None else time.monotonic() + wait_s)
+
+    def _coming(self, deadline: float) -> Course[bool]:
+        try:
+            return (yield from self._await(deadline))
+        except ClosedError:
+            # The store was closed, by another thread perhaps, which ends all that goes on.
+            self._stopped.set()
+            return False
+
+    def _await(self, deadline: float) -> Course[bool]:
         engine = self._core.engine
         while not self._stopped.is_set():
             if self._lease is not None and self._lease.lost is not None:
                 raise self._lease.lost
             if self._events:
-                event = self._events.popleft()
-                self._given = event.revision
-                return event
+                return True
             # Made anew, before the log is read: the thread may be another, and nothing may fall
             # between.
             waking = Waking(engine, self._stopped.is_set)
@@ -177,9 +189,9 @@ class Feed:
                 self._skip()
             now = time.monotonic()
             if now >= deadline:
-                return None
-            waking.wait(min(deadline, now + _LOOK_S))
-        return None
+                return False
+            yield Pause(waking, min(deadline, now + _LOOK_S))
+        return False
 
     def _skip(self) -> None:
         """Moves the cursor over what was not for the consumer, if all else is acknowledged.
@@ -269,7 +281,7 @@ def watch(
     wait_s: float,
     hold_s: float,
     agent: str | None,
-) -> Feed:
+) -> Course[Feed]:
     """See `Store.watch`."""
     core.check_open()
     labels = scope.labels(namespace)
@@ -282,7 +294,8 @@ def watch(
         return Feed(core, reader, None, None, timeout_s)
     name = checked_name(consumer, "a consumer", scope)
     scope.check_any("a consumer")
-    lease = _lease(core, scope, name, wait_s, hold_s, agent).acquire()
+    lease = _lease(core, scope, name, wait_s, hold_s, agent)
+    yield from lease.acquiring()
     try:
         start = Start(scope.name, name, lease.token, cursor)
         core.coordinate(start)

@@ -26,6 +26,7 @@ from agentmem.coordination.lease_steps import (
     display_lease,
 )
 from agentmem.coordination.waking import LOOK_S, Waking
+from agentmem.course import Course, Pause, drive
 from agentmem.engines.rows import (
     Look,
     Place,
@@ -162,12 +163,16 @@ class Lease:
         Raises:
             LeaseError: it was not to be had in time, or it is held by this object already.
         """
+        drive(self.acquiring())
+        return self
+
+    def acquiring(self) -> Course[None]:
+        """As `acquire`."""
         if self._token is not None:
             raise LeaseError(f"the lease {self.name!r} is held already, token {self._token}")
-        self._token = _Waiter(self._core, self._acquisition(), self._wait_s).wait()
+        self._token = yield from _Waiter(self._core, self._acquisition(), self._wait_s).waiting()
         if self._auto_renew:
             self._keep()
-        return self
 
     def _acquisition(self) -> Acquire:
         return Acquire(self._scope, self._name, self._agent, self._ttl_us, waits=self._wait_s > 0)
@@ -239,7 +244,7 @@ class _Waiter:
         self._step = step
         self._wait_s = wait_s
 
-    def wait(self) -> int:
+    def waiting(self) -> Course[int]:
         """Returns the token."""
         step = self._step
         deadline = time.monotonic() + self._wait_s
@@ -250,20 +255,22 @@ class _Waiter:
                 self._core.coordinate(step)
                 if step.token is not None:
                     return step.token
-                if waking is None or not self._await_turn(waking, stays_until, deadline):
+                if waking is None:
+                    raise self._not_had()
+                if not (yield from self._await_turn(waking, stays_until, deadline)):
                     raise self._not_had()
         except BaseException:
             self._leave()
             raise
 
-    def _await_turn(self, waking: Waking, stays_until: float, deadline: float) -> bool:
+    def _await_turn(self, waking: Waking, stays_until: float, deadline: float) -> Course[bool]:
         """Waits until it may be its turn, or it must say again that it waits; False: too late."""
         engine = self._core.engine
         look = self._step.looks()[0]
         while (now := time.monotonic()) < deadline:
             if now >= stays_until:
                 return True
-            waking.wait(min(deadline, stays_until, now + self._quiet_s()))
+            yield Pause(waking, min(deadline, stays_until, now + self._quiet_s()))
             self._step.standing = Standing(engine.look(look), engine.moment())
             if self._step.standing.is_turn_of(self._step.ticket):
                 return True

@@ -14,6 +14,7 @@ from agentmem.coordination.heartbeat import Heartbeat
 from agentmem.coordination.leases import checked_name, checked_wait
 from agentmem.coordination.once_steps import Begin, End, Forget, Record, Stay
 from agentmem.coordination.waking import LOOK_S, Waking
+from agentmem.course import Call, Course, Pause, drive, refuse_async
 from agentmem.errors import AgentMemError, InvalidValueError, LeaseError, OutcomeUnknownError
 from agentmem.limits import Limits
 from agentmem.scope import Scope
@@ -23,7 +24,7 @@ from agentmem.writes import ttl_microseconds
 if TYPE_CHECKING:
     from agentmem.core import Core
 
-__all__ = ["HOLD_S", "WAIT_S", "cached", "once"]
+__all__ = ["HOLD_S", "WAIT_S", "cached", "once", "tool_id"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ def once(
     wait_s: float,
     hold_s: float,
     agent: str | None,
-) -> Any:
+) -> Course[Any]:
     """See `Store.once`."""
     scope.check_any("once")
     checked = check_label_text(agent, "agent", scope.limits)
@@ -60,7 +61,8 @@ def once(
         hold_us,
         retry,
     )
-    return _Once(core, step, ttl_microseconds(ttl_s), checked_wait(wait_s)).run(function)
+    asked = _Once(core, step, ttl_microseconds(ttl_s), checked_wait(wait_s))
+    return (yield from asked.run(function))
 
 
 class _Once:
@@ -72,7 +74,7 @@ class _Once:
         self._ttl_us = ttl_us
         self._wait_s = wait_s
 
-    def run(self, function: Callable[[], Any]) -> Any:
+    def run(self, function: Callable[[], Any]) -> Course[Any]:
         """Runs the function, or gives what it returned when it ran."""
         core, begin = self._core, self._begin
         core.check_open()
@@ -86,31 +88,31 @@ class _Once:
                 return load(result)
             core.coordinate(begin)
             if begin.token is not None:
-                return self._run(function, begin.token)
+                return (yield from self._run(function, begin.token))
             assert begin.record is not None, "it begins what is not recorded"
             # As the lock has shown it: the storage's clock may be ahead of ours.
             if begin.record.result is not None:
                 return load(begin.record.result)
             if begin.dead:
                 raise self._unknown(begin.record)
-            found = self._await(waking, deadline)
+            found = yield from self._await(waking, deadline)
 
     def _look(self) -> Record | None:
         rows = self._core.engine.look(self._begin.looks()[0])
         return Record._make(rows[0]) if rows else None
 
-    def _await(self, waking: Waking, deadline: float) -> Record | None:
+    def _await(self, waking: Waking, deadline: float) -> Course[Record | None]:
         """Waits until the one that runs it has ended, or is dead."""
         while (now := time.monotonic()) < deadline:
             found = self._look()
             if found is None or not found.runs(self._core.engine.moment()):
                 return found
-            waking.wait(min(deadline, now + LOOK_S))
+            yield Pause(waking, min(deadline, now + LOOK_S))
         raise LeaseError(
             f"{self._begin.id!r} still runs after {self._wait_s:g} s; wait longer (wait_s=...)"
         )
 
-    def _run(self, function: Callable[[], Any], token: int) -> Any:
+    def _run(self, function: Callable[[], Any], token: int) -> Course[Any]:
         core, begin = self._core, self._begin
         named = (begin.scope, begin.id, token)
 
@@ -119,7 +121,8 @@ class _Once:
 
         heartbeat = Heartbeat(beat, begin.hold_us / 1_000_000 / _BEATS, f"the run of {begin.id!r}")
         try:
-            result = dump(function(), core.limits, what="result of once")
+            returned = yield Call(function)
+            result = dump(returned, core.limits, what="result of once")
         except BaseException:
             heartbeat.stop()
             self._clear(token)
@@ -153,21 +156,32 @@ def cached(
     **options: Any,
 ) -> Callable[P, R]:
     """See `Store.cached_tool`."""
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(f"{function.__qualname__} is async; this store calls plain functions")
+    refuse_async(function, "cached_tool")
+    id_of = tool_id(core, scope, function, name)
+
+    @functools.wraps(function)
+    def cached_function(*args: P.args, **kwargs: P.kwargs) -> R:
+        id = id_of(*args, **kwargs)
+        result: R = drive(once(core, scope, id, lambda: function(*args, **kwargs), **options))
+        return result
+
+    return cached_function
+
+
+def tool_id(
+    core: Core, scope: Scope, function: Callable[P, Any], name: str | None
+) -> Callable[P, str]:
+    """What makes the id of a call of a tool from its arguments."""
     called = f"{function.__module__}.{function.__qualname__}" if name is None else name
     checked = checked_name(called, "a tool", scope)
     signature = inspect.signature(function)
 
-    @functools.wraps(function)
-    def cached_function(*args: P.args, **kwargs: P.kwargs) -> R:
+    def id_of(*args: P.args, **kwargs: P.kwargs) -> str:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        id = f"{checked}:{_digest(bound.arguments, core.limits, checked)}"
-        result: R = once(core, scope, id, lambda: function(*args, **kwargs), **options)
-        return result
+        return f"{checked}:{_digest(bound.arguments, core.limits, checked)}"
 
-    return cached_function
+    return id_of
 
 
 def _digest(arguments: dict[str, Any], limits: Limits, name: str) -> str:

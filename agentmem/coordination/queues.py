@@ -25,6 +25,7 @@ from agentmem.coordination.task_steps import (
     TaskRow,
 )
 from agentmem.coordination.waking import LOOK_S, Waking
+from agentmem.course import Course, Pause, drive
 from agentmem.engines.rows import (
     Look,
     Moment,
@@ -292,6 +293,12 @@ class Queue:
 
         Returns: the task; None: there is none to be had.
         """
+        return drive(self.claiming(agent, visibility_s=visibility_s, wait_s=wait_s))
+
+    def claiming(
+        self, agent: str | None = None, *, visibility_s: float = 60, wait_s: float = 0
+    ) -> Course[Task | None]:
+        """As `claim`."""
         self._scope.check_any("a queue")
         visibility_us = ttl_microseconds(visibility_s)
         if visibility_us is None:
@@ -307,15 +314,15 @@ class Queue:
                 return Task(self._core, step.task, step.token, attempts, visibility_us)
             if step.buried:
                 continue  # there is one task less each time
-            if waking is None or not self._await_task(waking, deadline):
+            if waking is None or not (yield from self._await_task(waking, deadline)):
                 return None
 
-    def _await_task(self, waking: Waking, deadline: float) -> bool:
+    def _await_task(self, waking: Waking, deadline: float) -> Course[bool]:
         """Waits until there may be a task to claim; False: too late."""
         engine = self._core.engine
         name = (self._scope.name, self.name)
         while (now := time.monotonic()) < deadline:
-            waking.wait(min(deadline, now + self._quiet_s(name, engine.moment())))
+            yield Pause(waking, min(deadline, now + self._quiet_s(name, engine.moment())))
             if engine.look(Look("next_task", name)):
                 return True
         return False

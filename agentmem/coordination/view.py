@@ -11,6 +11,7 @@ from agentmem.coordination.feed import ConsumerState, Feed
 from agentmem.coordination.leases import Lease, LeaseState
 from agentmem.coordination.once import HOLD_S, WAIT_S, cached, once
 from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, QueueState, queue_of, queues_of
+from agentmem.course import drive, refuse_async
 from agentmem.scope import Scope
 
 if TYPE_CHECKING:
@@ -128,16 +129,18 @@ class CoordinatingView:
                 `forget_consumer`, then begin anew.
             LeaseError: another reads as the consumer after `wait_s`.
         """
-        return feed.watch(
-            self._core,
-            self._scope,
-            namespace,
-            since,
-            consumer,
-            timeout_s=timeout_s,
-            wait_s=wait_s,
-            hold_s=hold_s,
-            agent=agent,
+        return drive(
+            feed.watch(
+                self._core,
+                self._scope,
+                namespace,
+                since,
+                consumer,
+                timeout_s=timeout_s,
+                wait_s=wait_s,
+                hold_s=hold_s,
+                agent=agent,
+            )
         )
 
     def consumers(self) -> list[ConsumerState]:
@@ -193,16 +196,19 @@ class CoordinatingView:
                 since.
             LeaseError: it still runs after `wait_s`.
         """
-        return once(
-            self._core,
-            self._scope,
-            id,
-            fn,
-            ttl_s=ttl_s,
-            retry=retry,
-            wait_s=wait_s,
-            hold_s=hold_s,
-            agent=agent,
+        refuse_async(fn, "once")
+        return drive(
+            once(
+                self._core,
+                self._scope,
+                id,
+                fn,
+                ttl_s=ttl_s,
+                retry=retry,
+                wait_s=wait_s,
+                hold_s=hold_s,
+                agent=agent,
+            )
         )
 
     @overload

@@ -37,19 +37,22 @@ class Waking:
         # Asked before the caller looks, so that nothing falls between.
         self._seen = engine.pulse()
 
-    def wait(self, until: float) -> None:
+    def wait(self, until: float) -> bool:
         """Returns when something was committed since the last look at the pulse, or in time.
 
         Args:
             until: a moment of ``time.monotonic``.
+
+        Returns: whether something was committed.
         """
         pause_s = _FIRST_S
         while (left_s := until - time.monotonic()) > 0:
             time.sleep(min(pause_s, left_s))
             if self._stopped():
-                return
+                return False
             found = self._engine.pulse()
             if found != self._seen:
                 self._seen = found
-                return
+                return True
             pause_s = min(self._engine.pulse_s, _GROWTH * pause_s)
+        return False

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from agentmem import writes
 from agentmem.core import Core
+from agentmem.course import attempted, drive
 from agentmem.engines.rows import (
     EntryRow,
     KnownOperation,
@@ -150,25 +151,32 @@ class _Cleaning:
             first = self._core.commit_by(known.revision, self._scope, replayed=True)
             return self._told(None, first, None)
         for attempt in range(1, _ATTEMPTS + 1):
-            with self._core.lane.attempt(attempt):
-                plan = self._planned()
-                if not plan.undoing.writes and self._op_id is None:
-                    return self._told(plan, None, None)
-                request = self._request(plan, last=attempt == _ATTEMPTS)
-                try:
-                    receipt = self._core.run(request)
-                except ConflictError as error:
-                    if attempt == _ATTEMPTS:
-                        raise
-                    self._refuse(plan, error)
-                    continue
-            if receipt.known is not None:
-                self._core.check_known(request, receipt, self._mismatch)
-                first = self._core.commit_by(receipt.known.revision, self._scope, replayed=True)
-                return self._told(None, first, None)
-            commit = commit_from(request, receipt, self._scope) if receipt.revision else None
-            return self._told(plan, commit, receipt)
+            last = attempt == _ATTEMPTS
+            trial = attempted(lambda last=last: self._attempt(last=last))  # type: ignore[misc]  # binds the loop's variable
+            found = drive(self._core.lane.attempt(attempt, trial))
+            if found is not None:
+                return found
         raise AgentMemError("unreachable: the last attempt returns or raises")
+
+    def _attempt(self, *, last: bool) -> Contamination | None:
+        """Plans and does it; None: something moved in between."""
+        plan = self._planned()
+        if not plan.undoing.writes and self._op_id is None:
+            return self._told(plan, None, None)
+        request = self._request(plan, last=last)
+        try:
+            receipt = self._core.run(request)
+        except ConflictError as error:
+            if last:
+                raise
+            self._refuse(plan, error)
+            return None
+        if receipt.known is not None:
+            self._core.check_known(request, receipt, self._mismatch)
+            first = self._core.commit_by(receipt.known.revision, self._scope, replayed=True)
+            return self._told(None, first, None)
+        commit = commit_from(request, receipt, self._scope) if receipt.revision else None
+        return self._told(plan, commit, receipt)
 
     def _refuse(self, plan: _Plan, error: ConflictError) -> None:
         """Notes the keys that were stale in the plan already, and that nothing could merge."""

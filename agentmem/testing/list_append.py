@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import agentmem
 from agentmem import judge
+from agentmem.course import attempted, drive
 from agentmem.testing.crew import Crew, Step
 from agentmem.testing.histories import Anomaly, Append, Observed, Read, check, check_revisions
 from agentmem.testing.servers import Server, patiently
@@ -255,8 +256,8 @@ class _Attempts:
         conflicts = 0
         while conflicts < _ATTEMPTS:
             try:
-                with self._store._core.lane.attempt(conflicts + 1):
-                    done = self._attempt()
+                lane = self._store._core.lane
+                done = drive(lane.attempt(conflicts + 1, attempted(self._attempt)))
             except agentmem.ConflictError:
                 conflicts += 1
                 continue
