@@ -14,9 +14,11 @@ from agentmem import MissingExtraError
 if TYPE_CHECKING:
     # One line a public name here, as `from langchain_agentmem.MODULE import NAME as NAME`, and
     # one in `_MODULES`; both sorted. A test compares them.
-    pass
+    from langchain_agentmem.history import AgentMemChatMessageHistory as AgentMemChatMessageHistory
 
-_MODULES: Final[dict[str, str]] = {}
+_MODULES: Final[dict[str, str]] = {
+    "AgentMemChatMessageHistory": "history",
+}
 
 # Which extra brings a package that may be missing.
 _EXTRAS: Final = {
