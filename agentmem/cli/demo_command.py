@@ -58,8 +58,9 @@ def _demo(
 ) -> None:
     """Lets agents race for one memory, without and with agentmem.
 
-    Five races, in real processes on real files: a shared counter, a stale document, a retried
-    tool call, many agents after one task, a crash in the middle. Each is run first unprotected
+    Nine races, in real processes on real files: a shared counter, a stale document, a retried
+    tool call, many agents after one task, a lock whose holder is stopped, a queue whose workers
+    die, a follower of changes, a paid tool, a crash in the middle. Each is run first unprotected
     (JSON documents in SQLite; read, change, write back), then on agentmem. At the end: a table of
     what was lost, and commands that show the history that is left in the store, which is kept.
     With a postgresql:// URL the store is a new schema of that database, with a name of its own if

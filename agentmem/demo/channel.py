@@ -54,6 +54,11 @@ class Channel:
         self.tell("meet")
         self.hear()
 
+    def hold(self) -> None:
+        """Says that it is this process's turn, and waits; in here it is stopped (SIGSTOP)."""
+        self.tell("holding")
+        self.hear()
+
     def halt_in_the_middle(self) -> NoReturn:
         """Says that half is written, and waits for the kill."""
         self.tell("middle")

@@ -159,6 +159,28 @@ class Child:
             f"the process of {self.name!r} failed: {reason}", child=self.name, details=details
         )
 
+    def stop(self) -> None:
+        """SIGSTOP, and waits until it is stopped: it does nothing at all until `go_on`.
+
+        If this process dies meanwhile, the system ends the child (SIGHUP, then SIGCONT): nobody
+        of its session is left who could continue its group.
+
+        Raises:
+            ChildFailedError: it is dead.
+        """
+        self._process.send_signal(signal.SIGSTOP)  # looks first whether it is dead
+        if self._process.returncode is None:
+            _pid, status = os.waitpid(self._process.pid, os.WUNTRACED)
+            if os.WIFSTOPPED(status):
+                return
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+        raise self.failed()
+
+    def go_on(self) -> None:
+        """Continues it after `stop`, and answers what it has waited for."""
+        self._process.send_signal(signal.SIGCONT)
+        self.send({"event": "go"})
+
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone. May be called again."""
         self._process.kill()

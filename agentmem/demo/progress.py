@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from agentmem.demo.run import Watcher
+from agentmem.demo.stage import Watcher
 
 __all__ = ["watching"]
 

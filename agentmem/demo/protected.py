@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import agentmem
 from agentmem.demo.channel import Channel
-from agentmem.demo.scenario import DRAFT_PARTS, draft, section, start
+from agentmem.demo.scenario import DRAFT_PARTS, JOBS, draft, section, start
 
 __all__ = ["WAYS", "Protected"]
 
@@ -16,7 +16,7 @@ _MAX_DRAFTS: Final = 10_000
 
 
 class Protected:
-    """The store, and what became of the work in it; see `agentmem.demo.run.Memory`."""
+    """The store, and what became of the work in it; see `agentmem.demo.stage.Memory`."""
 
     def __init__(self, path: str) -> None:
         self.store = agentmem.open(path, embedder=None)
@@ -30,6 +30,8 @@ class Protected:
             for (namespace, key), value in start().items():
                 tx.put(key, value, namespace=namespace)
         memory.store.set_merge("itinerary", "json")
+        for job in JOBS:
+            memory.store.queue("jobs").put(job, op_id=f"demo:{job}")
         memory.close()
 
     def number(self, key: str) -> int:
@@ -41,8 +43,8 @@ class Protected:
     def calls(self) -> list[int]:
         return [booking["call"] for booking in self._listed("bookings")]
 
-    def work(self) -> list[str]:
-        return [done["task"] for done in self._listed("work_done")]
+    def done(self, key: str) -> list[str]:
+        return [done["what"] for done in self._listed(key)]
 
     def drafts(self) -> list[int]:
         return [entry.value["draft"] for entry in self.store.list("drafts")]
@@ -62,16 +64,37 @@ class Protected:
 def _counter_by_version(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
     agent, runs = task["agent"], 0
 
-    def add_one(tx: agentmem.Transaction) -> None:
+    def add_one(number: int) -> int:
         nonlocal runs
         runs += 1
-        tx.put("counter", tx["counter"] + 1)
+        return number + 1
 
     channel.meet()
     for number in range(1, task["writes"] + 1):
         op_id = f"{agent}:source-{number}"
         note = f"{agent} has read source {number}"
-        memory.store.transact(add_one, attempts=_ATTEMPTS, agent=agent, op_id=op_id, note=note)
+        memory.store.update("counter", add_one, agent=agent, op_id=op_id, note=note)
+        channel.step()
+    return runs - int(task["writes"])
+
+
+def _counter_by_lease(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
+    agent, runs = task["agent"], 0
+
+    def add_one(tx: agentmem.Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        tx["counter_in_turns"] += 1
+
+    channel.meet()
+    for number in range(1, task["writes"] + 1):
+        memory.store.transact(
+            add_one,
+            lock=["counter_in_turns"],
+            agent=agent,
+            op_id=f"{agent}:turn-{number}",
+            note=f"turn {number} of {agent}",
+        )
         channel.step()
     return runs - int(task["writes"])
 
@@ -150,7 +173,7 @@ def _claim(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
         channel.meet()
         if job is not None and job.value["status"] == "open":
             tx.put(name, {**job.value, "status": "taken", "by": agent}, namespace="tasks")
-            tx.append("work_done", {"task": name, "by": agent})
+            tx.append("work_done", {"what": name, "by": agent})
             try:
                 tx.commit()
             except agentmem.ConflictError:
@@ -174,6 +197,7 @@ def _drafts(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
 
 WAYS: Final[dict[str, Callable[[Channel, Protected, dict[str, Any]], int]]] = {
     "counter_by_version": _counter_by_version,
+    "counter_by_lease": _counter_by_lease,
     "counter_by_increment": _counter_by_increment,
     "document_by_version": _document_by_version,
     "document_merged": _document_merged,

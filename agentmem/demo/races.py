@@ -1,4 +1,4 @@
-"""The five races, as data: what happens, and the ways in which it is tried."""
+"""The races, as data: what happens, and the ways in which it is tried."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ RACES: Final = (
         "additions to a counter",
         (
             Way(UNPROTECTED, "counter", "counter", "read, add, write"),
-            Way(AGENTMEM, "counter_by_version", "counter", "transact", "{noticed} conflicts"),
+            Way(AGENTMEM, "counter_by_version", "counter", "update", "{noticed} conflicts"),
+            Way(AGENTMEM, "counter_by_lease", "counter_in_turns", "lease", "{noticed} conflicts"),
             Way(AGENTMEM, "counter_by_increment", "counter_incremented", "increment"),
         ),
     ),
@@ -96,8 +97,51 @@ RACES: Final = (
         "{tasks} tasks; each time {agents} agents see that the task is open, and take it.",
         "tasks done again",
         (
-            Way(UNPROTECTED, "claim", "tasks", "check, then claim"),
-            Way(AGENTMEM, "claim", "tasks", "transaction", "{noticed} too late"),
+            Way(UNPROTECTED, "claim", "work_done", "check, then claim"),
+            Way(AGENTMEM, "claim", "work_done", "transaction", "{noticed} too late"),
+        ),
+    ),
+    Race(
+        "lease",
+        "a stopped holder",
+        "{stops} times the agent that holds the lock is stopped (SIGSTOP) until its turn is over; "
+        "another deploys, then it goes on and deploys, too.",
+        "late deploys let through",
+        (
+            Way(UNPROTECTED, "deploy", "release", "a lock with an end"),
+            Way(AGENTMEM, "deploy", "release", "lease", "{noticed} fenced off"),
+        ),
+    ),
+    Race(
+        "queue",
+        "a queue and its workers",
+        "{jobs} jobs; {deaths} workers are killed (SIGKILL) with one in hand, and {agents} do what "
+        "is left.",
+        "jobs never done",
+        (
+            Way(UNPROTECTED, "queue", "jobs_done", "take the first of a list"),
+            Way(AGENTMEM, "queue", "jobs_done", "queue", "{noticed} claimed again"),
+        ),
+    ),
+    Race(
+        "feed",
+        "a follower of changes",
+        "{agents} agents write notes, some committed late; a follower answers each, and is killed "
+        "{deaths} times with one in hand.",
+        "notes never answered",
+        (
+            Way(UNPROTECTED, "follow", "answers", "poll what is newer"),
+            Way(AGENTMEM, "follow", "answers", "watch, ack in the commit"),
+        ),
+    ),
+    Race(
+        "once",
+        "a paid tool",
+        "{agents} agents ask it the same {questions} questions at once.",
+        "calls paid again",
+        (
+            Way(UNPROTECTED, "ask", "tool_calls", "check the cache, then call"),
+            Way(AGENTMEM, "ask", "tool_calls", "cached_tool", "{noticed} shared"),
         ),
     ),
     Race(

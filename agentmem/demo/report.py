@@ -15,8 +15,9 @@ from rich.text import Text
 
 from agentmem.cli.targets import is_url, shown, store_name
 from agentmem.demo.races import AGENTMEM, RACES, UNPROTECTED
-from agentmem.demo.run import Result, Row
+from agentmem.demo.run import Result
 from agentmem.demo.scenario import Scenario
+from agentmem.demo.stage import Row
 
 __all__ = ["as_document", "commands", "introduce", "show"]
 
@@ -28,7 +29,7 @@ _INTRODUCTION: Final = (
 )
 # The races in which the agents of the demo wait for one another before they write.
 _LATENCY: Final = (
-    "In races 2 and 4 all agents read before any of them writes. Here they wait for one another; "
+    "In races 2, 4, 7 and 8 agents look before any of them writes. Here they wait for one another; "
     "with a model's seconds between reading and writing it happens by itself."
 )
 _LOOK: Final = (
@@ -39,6 +40,9 @@ _LOOK: Final = (
     ("diff", "plan", "1", "3"),
     ("history", "book-hotel", "-n", "tasks"),
     ("get", "bookings"),
+    ("history", "release"),
+    ("consumers", "list"),
+    ("watch", "-n", "notes", "--since", "0", "--no-wait"),
     ("list", "-n", "drafts"),
     ("merge", "list"),
     ("stats",),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 __all__ = [
-    "CALLS", "DRAFT_PARTS", "MAX_AGENTS", "MAX_WRITES", "MIN_AGENTS", "SEATS", "TASKS", "Kill",
-    "Scenario", "draft", "section", "start",
+    "CALLS", "DEATHS", "DRAFT_PARTS", "JOBS", "MAX_AGENTS", "MAX_WRITES", "MIN_AGENTS",
+    "QUESTIONS", "SEATS", "STOPS", "TASKS", "TURN_S", "Kill", "Scenario", "draft", "section",
+    "start",
 ]  # fmt: skip
 
 MIN_AGENTS: Final = 2
@@ -17,6 +18,11 @@ MAX_WRITES: Final = 10_000
 CALLS: Final = range(1, 7)
 SEATS: Final = 12
 TASKS: Final = ("book-hotel", "check-visa", "compare-trains", "find-guide", "rent-bikes")
+JOBS: Final = tuple(f"source-{number}" for number in range(1, 13))
+QUESTIONS: Final = ("best month", "fado tonight", "trains to Porto", "weather on Friday")
+STOPS: Final = 3
+DEATHS: Final = 2  # of workers with a job in hand, and of the follower with a note in hand
+TURN_S: Final = 0.1  # how long a turn lasts whose holder is going to be stopped
 DRAFT_PARTS: Final = ("budget", "notes", "route", "seats")
 
 _ROLES: Final = (
@@ -91,6 +97,10 @@ class Scenario:
             "calls": len(CALLS),
             "answers": len(self.lost_answers),
             "tasks": len(TASKS),
+            "stops": STOPS,
+            "jobs": len(JOBS),
+            "deaths": DEATHS,
+            "questions": len(QUESTIONS),
             "kills": len(self.kills),
             "parts": len(DRAFT_PARTS),
         }
@@ -106,6 +116,8 @@ def start() -> dict[tuple[str, str], Any]:
     plan = {"trip": "Lisbon", "days": 3, "sections": {}}
     values: dict[tuple[str, str], Any] = {
         ("", "counter"): 0,
+        ("", "counter_in_turns"): 0,
+        ("", "release"): 0,
         ("", "plan"): plan,
         ("", "itinerary"): plan,
         ("", "seats"): SEATS,

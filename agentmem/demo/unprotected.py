@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from agentmem.demo.channel import Channel
-from agentmem.demo.scenario import DRAFT_PARTS, draft, section, start
+from agentmem.demo.scenario import DRAFT_PARTS, JOBS, draft, section, start
 
 __all__ = ["WAYS", "Unprotected"]
 
@@ -22,11 +23,12 @@ _MAX_DRAFTS: Final = 10_000
 _TABLES: Final = (
     "CREATE TABLE memory (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE bookings (call INTEGER NOT NULL)",
-    "CREATE TABLE work (task TEXT NOT NULL, agent TEXT NOT NULL)",
+    "CREATE TABLE done (kind TEXT NOT NULL, what TEXT NOT NULL, agent TEXT NOT NULL)",
+    "CREATE TABLE notes (name TEXT NOT NULL, made_at INTEGER NOT NULL)",
 )
 _INSERT: Final = "INSERT INTO memory (key, value) VALUES (?, ?)"
 _SELECT: Final = "SELECT value FROM memory WHERE key = ?"
-_UPDATE: Final = "UPDATE memory SET value = ? WHERE key = ?"
+_UPSERT: Final = f"{_INSERT} ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _PRIVATE: Final = 0o600
 
 
@@ -47,15 +49,24 @@ class Unprotected:
         for (namespace, key), value in start().items():
             name = f"{namespace}/{key}" if namespace else key
             memory._connection.execute(_INSERT, (name, json.dumps(value)))
+        memory.write("jobs", JOBS)
         memory.close()
 
     def read(self, key: str) -> Any:
-        """The value of a key."""
-        return json.loads(self._connection.execute(_SELECT, (key,)).fetchone()[0])
+        """The value of a key; None if there is no such key."""
+        row = self._connection.execute(_SELECT, (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
 
     def write(self, key: str, value: object) -> None:
         """Sets a key."""
-        self._connection.execute(_UPDATE, (json.dumps(value), key))
+        self._connection.execute(_UPSERT, (key, json.dumps(value)))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One SQL transaction, in which nobody else writes: what it reads stays as it is."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        yield
+        self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Closes the connection."""
@@ -65,16 +76,26 @@ class Unprotected:
 
     def book(self, call: int) -> None:
         """Takes a seat and notes the booking, in one transaction."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        self.write("seats", self.read("seats") - 1)
-        self._connection.execute("INSERT INTO bookings (call) VALUES (?)", (call,))
-        self._connection.execute("COMMIT")
+        with self.alone():
+            self.write("seats", self.read("seats") - 1)
+            self._connection.execute("INSERT INTO bookings (call) VALUES (?)", (call,))
 
-    def add_work(self, task: str, agent: str) -> None:
-        """Notes that an agent has done a task."""
-        self._connection.execute("INSERT INTO work (task, agent) VALUES (?, ?)", (task, agent))
+    def add_done(self, kind: str, what: str, agent: str) -> None:
+        """Notes that an agent has done something."""
+        self._connection.execute(
+            "INSERT INTO done (kind, what, agent) VALUES (?, ?, ?)", (kind, what, agent)
+        )
 
-    # What became of it, see `agentmem.demo.run.Memory`.
+    def add_note(self, name: str, made_at: int) -> None:
+        """Adds a note of an agent, and when it was made."""
+        self._connection.execute("INSERT INTO notes (name, made_at) VALUES (?, ?)", (name, made_at))
+
+    def notes_after(self, made_at: int) -> list[tuple[str, int]]:
+        """The notes that were made later, oldest first."""
+        query = "SELECT name, made_at FROM notes WHERE made_at > ? ORDER BY made_at"
+        return list(self._connection.execute(query, (made_at,)))
+
+    # What became of it, see `agentmem.demo.stage.Memory`.
 
     def number(self, key: str) -> int:
         return int(self.read(key))
@@ -85,8 +106,9 @@ class Unprotected:
     def calls(self) -> list[int]:
         return [row[0] for row in self._connection.execute("SELECT call FROM bookings")]
 
-    def work(self) -> list[str]:
-        return [row[0] for row in self._connection.execute("SELECT task FROM work")]
+    def done(self, key: str) -> list[str]:
+        query = "SELECT what FROM done WHERE kind = ?"
+        return [row[0] for row in self._connection.execute(query, (key,))]
 
     def drafts(self) -> list[int]:
         return [self.read(f"drafts/{part}")["draft"] for part in DRAFT_PARTS]
@@ -124,7 +146,7 @@ def _claim(channel: Channel, memory: Unprotected, task: dict[str, Any]) -> int:
         channel.meet()
         if job["status"] == "open":
             memory.write(f"tasks/{name}", {**job, "status": "taken", "by": task["agent"]})
-            memory.add_work(name, task["agent"])
+            memory.add_done("work_done", name, task["agent"])
         channel.step()
     return 0
 

@@ -10,15 +10,19 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any
+from typing import Any, Final
 
-from agentmem.demo import protected, unprotected
+from agentmem.demo import coordinated, protected, uncoordinated, unprotected
 from agentmem.demo.channel import Channel
 from agentmem.demo.protected import Protected
 from agentmem.demo.races import AGENTMEM
 from agentmem.demo.unprotected import Unprotected
 
 __all__ = ["main"]
+
+
+_PROTECTED: Final = protected.WAYS | coordinated.WAYS
+_UNPROTECTED: Final = unprotected.WAYS | uncoordinated.WAYS
 
 
 class _Worker:
@@ -34,12 +38,12 @@ class _Worker:
         path, way = task["path"], task["way"]
         if task["side"] == AGENTMEM:
             store = self._protected.get(path) or self._protected.setdefault(path, Protected(path))
-            noticed = protected.WAYS[way](self._channel, store, task)
+            noticed = _PROTECTED[way](self._channel, store, task)
         else:
             memory = self._unprotected.get(path) or self._unprotected.setdefault(
                 path, Unprotected(path)
             )
-            noticed = unprotected.WAYS[way](self._channel, memory, task)
+            noticed = _UNPROTECTED[way](self._channel, memory, task)
         if task.get("answer_is_lost"):
             # It is committed, and no one will hear of it.
             os.kill(os.getpid(), signal.SIGKILL)

@@ -28,8 +28,19 @@ import agentmem
 from agentmem.demo import report
 from agentmem.demo.crew import ChildFailedError, Crew
 from agentmem.demo.races import AGENTMEM, RACES, UNPROTECTED
-from agentmem.demo.run import Result, Row
-from agentmem.demo.scenario import CALLS, DRAFT_PARTS, SEATS, TASKS, Scenario
+from agentmem.demo.run import Result
+from agentmem.demo.scenario import (
+    CALLS,
+    DEATHS,
+    DRAFT_PARTS,
+    JOBS,
+    QUESTIONS,
+    SEATS,
+    STOPS,
+    TASKS,
+    Scenario,
+)
+from agentmem.demo.stage import Row
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress]
 
@@ -101,11 +112,21 @@ def test_the_unprotected_side_loses_wherever_the_interleaving_is_forced(run: _Ru
         run.row(UNPROTECTED, way) for way in ("document", "book", "claim", "drafts")
     )
     in_middle = sum(kill["in_middle"] for kill in run.document["kills"])
+    deploy, queue, follow, ask = (
+        run.row(UNPROTECTED, way) for way in ("deploy", "queue", "follow", "ask")
+    )
 
     assert (stale["found"], stale["lost"]) == (1, _AGENTS - 1)
     assert retry["lost"] == len(run.document["lost_answers"]) > 0
     assert (claim["found"], claim["lost"]) == (_AGENTS * len(TASKS), (_AGENTS - 1) * len(TASKS))
     assert in_middle <= crash["lost"] <= len(run.document["kills"])
+    assert (deploy["expected"], deploy["lost"]) == (STOPS, STOPS)
+    assert (queue["expected"], queue["lost"]) == (len(JOBS), DEATHS)
+    assert (follow["expected"], follow["lost"]) == (2 * _AGENTS, _AGENTS // 2 + DEATHS)
+    assert (ask["found"], ask["lost"]) == (
+        _AGENTS * len(QUESTIONS),
+        (_AGENTS - 1) * len(QUESTIONS),
+    )
 
 
 def test_a_loss_of_the_unprotected_counter_is_what_the_file_lacks(run: _Run) -> None:
@@ -123,13 +144,21 @@ def test_agentmem_meets_the_conflicts_that_the_unprotected_side_overlooks(run: _
     assert run.row(AGENTMEM, "document_merged")["noticed"] == _AGENTS - 1
     assert run.row(AGENTMEM, "book")["noticed"] == len(run.document["lost_answers"])
     assert run.row(AGENTMEM, "claim")["noticed"] == (_AGENTS - 1) * len(TASKS)
+    assert run.row(AGENTMEM, "deploy")["noticed"] == STOPS
+    assert run.row(AGENTMEM, "queue")["noticed"] == DEATHS
+    assert run.row(AGENTMEM, "ask")["noticed"] == (_AGENTS - 1) * len(QUESTIONS)
+
+
+def test_nobody_counts_in_vain_who_waits_for_a_lease(run: _Run) -> None:
+    assert run.row(AGENTMEM, "counter_by_lease")["noticed"] == 0
 
 
 def test_the_store_holds_what_the_table_says(run: _Run) -> None:
     with agentmem.open(run.store) as store:
         plan, itinerary = store["plan"], store["itinerary"]
 
-        assert store["counter"] == store["counter_incremented"] == _AGENTS * _WRITES
+        for key in ("counter", "counter_incremented", "counter_in_turns"):
+            assert store[key] == _AGENTS * _WRITES
         assert [e.version for e in store.history("counter")] == list(
             range(_AGENTS * _WRITES + 1, 0, -1)
         )
@@ -137,7 +166,16 @@ def test_the_store_holds_what_the_table_says(run: _Run) -> None:
         assert itinerary["sections"] == plan["sections"]
         assert sorted(each["call"] for each in store["bookings"]) == list(CALLS)
         assert store["seats"] == SEATS - len(CALLS)
-        assert sorted(each["task"] for each in store["work_done"]) == sorted(TASKS)
+        for key, whole in (
+            ("work_done", TASKS),
+            ("jobs_done", JOBS),
+            ("answers", [entry.key for entry in store.list("notes")]),
+            ("tool_calls", QUESTIONS),
+        ):
+            assert sorted(each["what"] for each in store[key]) == sorted(whole)
+        assert [entry.value for entry in store.history("release")] == [6, 4, 2, 0]
+        assert (store.queues(), store.leases()) == ([], [])
+        assert [(each.name, each.token) for each in store.consumers()] == [("follower", None)]
         assert {e.value["status"] for e in store.list("tasks")} == {"taken"}
         assert len({e.value["draft"] for e in store.list("drafts")}) == 1
         assert store.count("drafts") == len(DRAFT_PARTS)
@@ -146,9 +184,16 @@ def test_the_store_holds_what_the_table_says(run: _Run) -> None:
 def test_every_commit_in_the_log_says_who_why_and_under_which_op_id(run: _Run) -> None:
     with agentmem.open(run.store) as store:
         log = store.log()
+    # A task and an event are acknowledged in the commit: there an op_id would hide a repeat.
+    acknowledged = {
+        *JOBS,
+        *(f"{agent}-{number}" for agent in run.document["agents"] for number in (1, 2)),
+    }
+    named = [commit.op_id for commit in log if commit.op_id is not None]
 
-    assert all(commit.agent and commit.op_id and commit.note for commit in log)
-    assert len({commit.op_id for commit in log}) == len(log)
+    assert all(commit.agent and commit.note for commit in log)
+    assert len(log) - len(named) == len(acknowledged)
+    assert len(set(named)) == len(named)
     assert {*run.document["agents"], "booker", "writer"} <= {commit.agent for commit in log}
 
 
@@ -453,6 +498,35 @@ def test_a_failure_in_a_process_is_reported_with_its_name_and_traceback() -> Non
     assert "Traceback" in caught.value.details
 
 
+@_ON_LINUX
+def test_a_stopped_process_does_not_outlive_the_one_that_started_it(tmp_path: Path) -> None:
+    script = (
+        "import os, time\n"
+        "from agentmem.demo.crew import Crew\n"
+        "child = Crew().take('holder')\n"
+        "child.stop()\n"
+        "print(child._process.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None, "it is a pipe"
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        # Readable once the process has ended.
+        assert select.select([child], [], [], 60)[0], "it is still there"
+    os.close(child)
+
+
+def test_a_process_that_is_to_be_stopped_and_is_dead_is_reported() -> None:
+    with Crew() as crew:
+        child = crew.take("holder")
+        os.kill(child._process.pid, signal.SIGKILL)
+        with pytest.raises(ChildFailedError, match=r"'holder' failed: .*SIGKILL"):
+            child.stop()
+
+
 def test_a_process_that_dies_is_reported_with_how_it_died() -> None:
     with Crew() as crew:
         child = crew.take("critic")
@@ -465,25 +539,54 @@ def test_a_process_that_dies_is_reported_with_how_it_died() -> None:
 
 _MUTATIONS: Final = {
     "the plan is written whatever its version": (
+        "protected",
         "                expected_version=entry.version,\n",
         "                overwrite=True,\n",
     ),
     "the itinerary is written whatever its version": (
+        "protected",
         "agent), expected_version=entry.version)",
         "agent), overwrite=True)",
     ),
     "a booking has no op_id": (
+        "protected",
         'transaction(agent="booker", op_id=op_id, note=note)',
         'transaction(agent="booker", note=note)',
     ),
     "a task is done whether or not the claim stands": (
+        "protected",
         "                tx.commit()\n",
-        '                memory.store.append("work_done", {"task": name, "by": agent})\n',
+        '                memory.store.append("work_done", {"what": name, "by": agent})\n',
     ),
     "the parts of a draft are written one by one": (
+        "protected",
         'tx.put(part, draft(part, number), namespace="drafts")',
         'memory.store.put(part, draft(part, number), namespace="drafts", overwrite=True)',
     ),
+    "a deploy is not guarded by its lease": (
+        "coordinated",
+        "            tx.guard(lease)\n",
+        "",
+    ),
+    "a job is acknowledged before it is done": (
+        "coordinated",
+        '                if task["dies"]:\n',
+        '                job.ack()\n                if task["dies"]:\n',
+    ),
+    "a note is acknowledged before it is answered": (
+        "coordinated",
+        "        (note,) = (change",
+        "        feed.ack(event)\n        (note,) = (change",
+    ),
+    "a tool is called without its cache": (
+        "coordinated",
+        '    @memory.store.cached_tool(name="search")\n',
+        "",
+    ),
+}
+_WITHOUT: Final = {  # what goes with two of them, so that nothing fails
+    "        job.ack(tx)\n": "        pass\n",
+    "            tx.ack(event)\n": "            pass\n",
 }
 
 
@@ -494,11 +597,11 @@ def _copy_of_agentmem(folder: Path) -> Path:
     return copy
 
 
-def _mutate(copy: Path, old: str, new: str) -> None:
-    module = copy / "agentmem" / "demo" / "protected.py"
-    source = module.read_text()
+def _mutate(copy: Path, module: str, old: str, new: str) -> None:
+    path = copy / "agentmem" / "demo" / f"{module}.py"
+    source = path.read_text()
     assert source.count(old) == 1, old
-    module.write_text(source.replace(old, new))
+    path.write_text(source.replace(old, new))
 
 
 @pytest.mark.mutant
@@ -506,12 +609,15 @@ def test_the_demo_reports_what_agentmem_loses_when_it_is_used_without_its_means(
     tmp_path: Path,
 ) -> None:
     copy = _copy_of_agentmem(tmp_path)
-    for old, new in _MUTATIONS.values():
-        _mutate(copy, old, new)
+    for module, old, new in _MUTATIONS.values():
+        _mutate(copy, module, old, new)
+    for old, new in _WITHOUT.items():
+        _mutate(copy, "coordinated", old, new)
 
     run = _run_json(tmp_path, *_SMALL, status=_BUG, PYTHONPATH=str(copy))
 
-    ways = ("document_by_version", "document_merged", "book", "claim", "drafts")
+    ways = ("document_by_version", "document_merged", "book", "claim", "drafts", "deploy",
+            "queue", "follow", "ask")  # fmt: skip
     assert {way: run.row(AGENTMEM, way)["lost"] > 0 for way in ways} == dict.fromkeys(ways, True)
     assert run.row(AGENTMEM, "counter_by_version")["lost"] == 0
     assert run.document["ok"] is False
@@ -522,7 +628,12 @@ def test_a_demo_with_a_failing_process_ends_with_one_line_after_its_traceback(
     tmp_path: Path,
 ) -> None:
     copy = _copy_of_agentmem(tmp_path)
-    _mutate(copy, "    agent, runs = ", "    raise RuntimeError('struck')\n    agent, runs = ")
+    _mutate(
+        copy,
+        "protected",
+        '    entry = store.get("plan")\n    channel',
+        "    raise RuntimeError('struck')\n    channel",
+    )
 
     run = _run_json(tmp_path, *_SMALL, status=_OTHER, PYTHONPATH=str(copy))
 
