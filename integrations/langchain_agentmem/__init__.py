@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     # One line a public name here, as `from langchain_agentmem.MODULE import NAME as NAME`, and
     # one in `_MODULES`; both sorted. A test compares them.
     from langchain_agentmem.history import AgentMemChatMessageHistory as AgentMemChatMessageHistory
+    from langchain_agentmem.stores import AgentMemByteStore as AgentMemByteStore
+    from langchain_agentmem.stores import AgentMemKVStore as AgentMemKVStore
 
 _MODULES: Final[dict[str, str]] = {
+    "AgentMemByteStore": "stores",
     "AgentMemChatMessageHistory": "history",
+    "AgentMemKVStore": "stores",
 }
 
 # Which extra brings a package that may be missing.

@@ -20,6 +20,12 @@ from tests import postgres_server
 KINDS: Final = ("memory", "file", "postgres")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes known the marks of `langchain_tests`, which are errors otherwise."""
+    for name in ("benchmark", "vcr"):
+        config.addinivalue_line("markers", f"{name}: of langchain_tests; not used here")
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Where the store of the test is kept."""
