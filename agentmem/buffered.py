@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from builtins import list as List  # noqa: N812  # the method list() hides the type in the class
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentmem import writes
@@ -387,6 +387,15 @@ class BufferedView(PinnedView):
         base = writes.base_of(expected_version, overwrite=overwrite, otherwise=SNAPSHOT)
         write = writes.deletion(base, merge=merge)
         self._buffer(namespace, key, write, "write", explicit=base != SNAPSHOT)
+
+    def knows(self, vectors: Mapping[str, bytes]) -> None:
+        """Takes vectors of texts that were embedded before, so that no attempt does it again.
+
+        Args:
+            vectors: by the text, as the embedder of the store made them.
+        """
+        with self._lock:
+            self._vectors.update(vectors)
 
     def clear(self, namespace: object = None) -> None:
         """Deletes every key of a namespace and all below it; a tracked scan finds them."""

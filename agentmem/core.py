@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -112,6 +113,12 @@ class Core:
         core.registry = self.registry
         core.searcher = self.searcher  # of the primary: what both have is the same
         return core
+
+    def seen_by(self, embedder: Embedder | None) -> Core:
+        """The same open store, whose texts another embedder turns into vectors."""
+        other = copy.copy(self)
+        other.searcher = self.searcher.seen_by(embedder)
+        return other
 
     def check_open(self) -> None:
         """Raises `ClosedError` after `close`, `ForkedStoreError` after a fork.

@@ -341,6 +341,18 @@ class Store(WritingView, CoordinatingView):
         """
         return Store(self._core, self._scope.narrowed(namespace, agent, access))
 
+    def with_embedder(self, embedder: object) -> Store:
+        """The same open store for whoever embeds by other means than it was opened with.
+
+        What it writes and searches is embedded by `embedder`; hooks, commits and what is kept in
+        memory are those of this store, and closing either closes both. As ever, the vectors
+        below one top-level namespace are of one embedder.
+
+        Args:
+            embedder: as in `agentmem.open`.
+        """
+        return Store(self._core.seen_by(resolve(embedder)), self._scope)
+
     @property
     def audit(self) -> Audit:
         """Who changed what: differences, conflicts, tags."""

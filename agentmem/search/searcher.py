@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import OrderedDict
@@ -101,6 +102,12 @@ class Searcher:
         self._spaces: tuple[int, Spaces] | None = None
         self._looked_at = 0.0
         self._indexes = Indexes(engine, limits, index)
+
+    def seen_by(self, embedder: Embedder | None) -> Searcher:
+        """The same searcher with another embedder; what is kept in memory is of both."""
+        other = copy.copy(self)
+        other.embedder = embedder
+        return other
 
     # Writing: vectors for what is written.
 

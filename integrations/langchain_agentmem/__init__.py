@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     # One line a public name here, as `from langchain_agentmem.MODULE import NAME as NAME`, and
     # one in `_MODULES`; both sorted. A test compares them.
     from langchain_agentmem.history import AgentMemChatMessageHistory as AgentMemChatMessageHistory
+    from langchain_agentmem.record_manager import AgentMemRecordManager as AgentMemRecordManager
+    from langchain_agentmem.retriever import AgentMemRetriever as AgentMemRetriever
     from langchain_agentmem.stores import AgentMemByteStore as AgentMemByteStore
     from langchain_agentmem.stores import AgentMemKVStore as AgentMemKVStore
+    from langchain_agentmem.vector_store import AgentMemVectorStore as AgentMemVectorStore
 
 _MODULES: Final[dict[str, str]] = {
     "AgentMemByteStore": "stores",
     "AgentMemChatMessageHistory": "history",
     "AgentMemKVStore": "stores",
+    "AgentMemRecordManager": "record_manager",
+    "AgentMemRetriever": "retriever",
+    "AgentMemVectorStore": "vector_store",
 }
 
 # Which extra brings a package that may be missing.
