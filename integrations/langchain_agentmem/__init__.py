@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_agentmem.retriever import AgentMemRetriever as AgentMemRetriever
     from langchain_agentmem.stores import AgentMemByteStore as AgentMemByteStore
     from langchain_agentmem.stores import AgentMemKVStore as AgentMemKVStore
+    from langchain_agentmem.toolkit import AgentMemToolkit as AgentMemToolkit
     from langchain_agentmem.vector_store import AgentMemVectorStore as AgentMemVectorStore
 
 _MODULES: Final[dict[str, str]] = {
@@ -27,6 +28,7 @@ _MODULES: Final[dict[str, str]] = {
     "AgentMemKVStore": "stores",
     "AgentMemRecordManager": "record_manager",
     "AgentMemRetriever": "retriever",
+    "AgentMemToolkit": "toolkit",
     "AgentMemVectorStore": "vector_store",
 }
 
