@@ -14,6 +14,7 @@ from agentmem import MissingExtraError
 if TYPE_CHECKING:
     # One line a public name here, as `from langchain_agentmem.MODULE import NAME as NAME`, and
     # one in `_MODULES`; both sorted. A test compares them.
+    from langchain_agentmem.cache import AgentMemCache as AgentMemCache
     from langchain_agentmem.history import AgentMemChatMessageHistory as AgentMemChatMessageHistory
     from langchain_agentmem.record_manager import AgentMemRecordManager as AgentMemRecordManager
     from langchain_agentmem.retriever import AgentMemRetriever as AgentMemRetriever
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MODULES: Final[dict[str, str]] = {
     "AgentMemByteStore": "stores",
+    "AgentMemCache": "cache",
     "AgentMemChatMessageHistory": "history",
     "AgentMemKVStore": "stores",
     "AgentMemRecordManager": "record_manager",
