@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     # one in `_MODULES`; both sorted. A test compares them.
     from langchain_agentmem.cache import AgentMemCache as AgentMemCache
     from langchain_agentmem.history import AgentMemChatMessageHistory as AgentMemChatMessageHistory
+    from langchain_agentmem.memory import AgentMemMemory as AgentMemMemory
     from langchain_agentmem.record_manager import AgentMemRecordManager as AgentMemRecordManager
     from langchain_agentmem.retriever import AgentMemRetriever as AgentMemRetriever
     from langchain_agentmem.stores import AgentMemByteStore as AgentMemByteStore
@@ -28,6 +29,7 @@ _MODULES: Final[dict[str, str]] = {
     "AgentMemCache": "cache",
     "AgentMemChatMessageHistory": "history",
     "AgentMemKVStore": "stores",
+    "AgentMemMemory": "memory",
     "AgentMemRecordManager": "record_manager",
     "AgentMemRetriever": "retriever",
     "AgentMemToolkit": "toolkit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
 from langchain_core.chat_history import BaseChatMessageHistory
@@ -127,6 +128,23 @@ class AgentMemChatMessageHistory(HoldsStore, BaseChatMessageHistory):
         for entry in self._conversation.newest_first(self.store.snapshot()):
             yield self._message(entry)
 
+    def window(
+        self,
+        *,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        token_counter: Callable[[list[BaseMessage]], int] = count_tokens_approximately,
+    ) -> list[BaseMessage]:
+        """The newest messages, oldest first; the others are not read.
+
+        Args:
+            max_messages: at most so many.
+            max_tokens: at most so many tokens, each message counted by itself.
+            token_counter: counts the tokens of a list of messages.
+        """
+        room = _Room(max_messages, max_tokens, token_counter)
+        return list(takewhile(room.takes, self.newest_first()))[::-1]
+
     def _message(self, entry: Entry[Any]) -> BaseMessage:
         return message_of(entry.value, f"{self._place}/messages/{entry.key}")
 
@@ -212,9 +230,6 @@ class AgentMemChatMessageHistory(HoldsStore, BaseChatMessageHistory):
 
         Returns: how many messages were taken away.
         """
-        for name, limit in (("max_messages", max_messages), ("max_tokens", max_tokens)):
-            if limit is not None and (isinstance(limit, bool) or limit < 0):
-                raise InvalidValueError(f"{name} is a number from 0 on, or None, not {limit!r}")
         if max_messages is None and max_tokens is None:
             raise TypeError("trim to what? give max_messages, or max_tokens, or both")
         types = (start_on,) if isinstance(start_on, str) else tuple(start_on)
@@ -281,16 +296,19 @@ class _Room:
         tokens: int | None,
         token_counter: Callable[[list[BaseMessage]], int],
     ) -> None:
+        for name, limit in (("max_messages", messages), ("max_tokens", tokens)):
+            if limit is not None and (isinstance(limit, bool) or limit < 0):
+                raise InvalidValueError(f"{name} is a number from 0 on, or None, not {limit!r}")
         self._messages = messages
         self._tokens = tokens
         self._token_counter = token_counter
 
     def takes(self, message: BaseMessage) -> bool:
         """Takes a message, if there is room for it."""
+        if self._messages == 0:
+            return False
         if self._messages is not None:
             self._messages -= 1
-            if self._messages < 0:
-                return False
         if self._tokens is not None:
             self._tokens -= self._token_counter([message])
             if self._tokens < 0:

@@ -289,6 +289,19 @@ def test_a_page_reads_no_more_than_a_page(
     assert len(read) <= 100
 
 
+def test_a_window_shows_the_newest_and_takes_nothing_away(
+    history: AgentMemChatMessageHistory,
+) -> None:
+    history.add_messages(numbered(4))
+    assert contents(history.window()) == ["0", "1", "2", "3"]
+    assert contents(history.window(max_messages=2)) == ["2", "3"]
+    assert history.window(max_messages=0) == []
+    two_each = {"token_counter": lambda messages: 2 * len(messages)}
+    assert contents(history.window(max_tokens=5, **two_each)) == ["2", "3"]
+    assert contents(history.window(max_tokens=5, max_messages=1, **two_each)) == ["3"]
+    assert len(history.messages) == 4
+
+
 def test_trimming_keeps_the_newest_and_remembers_the_ids(
     history: AgentMemChatMessageHistory, store: agentmem.Store
 ) -> None:
