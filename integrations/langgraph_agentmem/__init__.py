@@ -1,1 +1,44 @@
-"""agentmem for LangGraph: a store, a checkpointer and nodes that parallel agents cannot corrupt."""
+"""agentmem for LangGraph: a store, a checkpointer and nodes that parallel agents cannot corrupt.
+
+A name is imported from its module when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from agentmem import MissingExtraError
+
+if TYPE_CHECKING:
+    # One line a public name here and one in `_MODULES`; both sorted.
+    from langgraph_agentmem.nodes import transactional_node as transactional_node
+    from langgraph_agentmem.store import AgentMemStore as AgentMemStore
+
+_MODULES: Final[dict[str, str]] = {
+    "AgentMemStore": "store",
+    "transactional_node": "nodes",
+}
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605  # the table is the list of public names
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = getattr(import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("langgraph", "langchain_core"):
+            raise
+        raise MissingExtraError(
+            f"{name} needs {package}: pip install 'agentmem-store[langgraph]'", extra="langgraph"
+        ) from error
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
