@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
@@ -21,11 +20,11 @@ from agentmem.cli.graph import drawn
 from agentmem.cli.options import AfterOption, AtOption, LimitOption, UptoOption
 from agentmem.cli.shapes import commit_document
 from agentmem.cli.spelling import changes_text, second
+from agentmem.errors import CompactedError
 from agentmem.model import Commit
 
 __all__ = ["commit_spans", "register"]
 
-_PAUSE_S: Final = 0.25  # between two looks for new commits
 _PAGE: Final = 500
 _FOLLOWED: Final = 10  # commits that --follow shows of the past
 
@@ -182,8 +181,8 @@ def commit_spans(commit: Commit) -> list[tuple[str, str | None]]:
 def _follow(call: Call, filters: dict[str, Any], after: int | None, limit: int) -> None:
     """Prints what there is, then what comes, oldest first; ends with Ctrl-C.
 
-    The revision is looked at a few times a second: that costs nothing that could be measured, and
-    finds commits of every process and machine.
+    The feed tells that something has come, from whatever process or machine; the log is asked
+    for it, since it knows the filters.
     """
     try:
         last = call.store.revision
@@ -192,18 +191,32 @@ def _follow(call: Call, filters: dict[str, Any], after: int | None, limit: int) 
             past["limit"] = limit
         commits = call.store.log(call.namespace, **filters, **past)
         _tell(call, reversed(commits))
-        while True:
-            time.sleep(_PAUSE_S)
-            now = call.store.revision
-            while last < now:
-                upto = min(now, last + _PAGE)
-                commits = call.store.log(
-                    call.namespace, after=last, upto=upto, oldest_first=True, **filters
-                )
-                _tell(call, iter(commits))
-                last = upto
+        for upto in _news(call, last):
+            commits = call.store.log(
+                call.namespace, after=last, upto=upto, oldest_first=True, **filters
+            )
+            _tell(call, iter(commits))
+            last = upto
     except KeyboardInterrupt:
         return
+
+
+def _news(call: Call, last: int) -> Iterator[int]:
+    """Waits for commits; gives the revisions up to which there are some, a page at most each."""
+    while True:
+        try:
+            with call.store.watch(call.namespace, last) as feed:
+                while (event := feed.next()) is not None:
+                    last = event.revision
+                    for _more in range(_PAGE - 1):
+                        if (event := feed.next(timeout_s=0)) is None:
+                            break
+                        last = event.revision
+                    yield last
+        except CompactedError:
+            # What the commits wrote is gone, but not that they were made.
+            last = call.store.revision
+            yield last
 
 
 def _tell(call: Call, commits: Iterator[Commit]) -> None:

@@ -91,6 +91,7 @@ def search(
             )
             for hit in hits
         ],
+        empty="nothing was found",
     )
 
 

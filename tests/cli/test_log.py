@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import agentmem
 from agentmem.cli import log_command
+from agentmem.cli.call import Call
 from agentmem.cli.graph import drawn, plain
 from agentmem.model import Commit
 from tests.cli.program import Program, on_terminal, start, without_colours
@@ -222,22 +222,78 @@ def test_a_reader_that_goes_away_ends_following(path: Path, told: agentmem.Store
         assert child.wait(TIMEOUT_S) == 141
 
 
-def test_following_sleeps_between_looks(
-    program: Program, told: agentmem.Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def struck_after(
+    looks: int, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]
+) -> list[float]:
+    """Has something done whenever the command sleeps, and Ctrl-C struck at the last of so many."""
     pauses: list[float] = []
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
-        if len(pauses) == 3:
+        if len(pauses) == looks:
             raise KeyboardInterrupt
-        for number in range(5):  # more than a page between two looks
-            told.put("k", number, overwrite=True)
+        between()
 
     monkeypatch.setattr(log_command, "_PAGE", 2)
-    monkeypatch.setattr("agentmem.cli.log_command.time.sleep", sleep)
-    found: list[dict[str, Any]] = [
-        json.loads(line) for line in program.ok("log", "--follow", "--json").splitlines()
-    ]
-    assert [each["revision"] for each in found] == list(range(1, 14))
-    assert min(pauses) >= 0.1
+    monkeypatch.setattr("agentmem.coordination.waking.time.sleep", sleep)
+    return pauses
+
+
+def followed(program: Program, *options: str) -> list[int]:
+    lines = program.ok("log", "--follow", "--json", *options).splitlines()
+    return [json.loads(line)["revision"] for line in lines]
+
+
+def test_following_shows_more_than_a_page_between_two_looks_once_and_in_order(
+    program: Program, told: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def between() -> None:
+        for number in range(5):
+            told.put("k", number, overwrite=True)
+
+    pauses = struck_after(3, monkeypatch, between)
+
+    assert followed(program) == list(range(1, 14))
+    assert min(pauses) > 0
+
+
+def test_following_one_namespace_leaves_out_what_others_hold(
+    program: Program, told: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def between() -> None:
+        told.put("k", 1, namespace="other", overwrite=True)
+        told.put("k", 1, namespace="mine/below", overwrite=True)
+
+    struck_after(3, monkeypatch, between)
+
+    assert followed(program, "-n", "mine") == [5, 7]
+
+
+def test_following_goes_on_over_what_was_compacted_meanwhile(
+    program: Program, store: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def between() -> None:
+        for number in range(4):
+            store.put("k", number, overwrite=True)
+        store.admin.compact(keep_revision=store.revision)
+
+    struck_after(3, monkeypatch, between)
+
+    assert followed(program) == list(range(1, 9))
+    assert store.admin.stats()["floor"] == 8
+
+
+def test_following_misses_nothing_that_comes_while_it_shows_the_past(
+    program: Program, told: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = log_command._tell
+
+    def slowly(call: Call, commits: Iterator[Commit]) -> None:
+        if told.revision == 3:
+            told.put("k", 1)
+        tell(call, commits)
+
+    monkeypatch.setattr(log_command, "_tell", slowly)
+    struck_after(1, monkeypatch, lambda: None)
+
+    assert followed(program) == [1, 2, 3, 4]

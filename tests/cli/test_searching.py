@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import agentmem
-from tests.cli.program import Program
+from tests.cli.program import Program, on_terminal, without_colours
 
 EMBEDDER = "tests.cli.test_searching:lengths"
 
@@ -27,6 +27,14 @@ def test_search_finds_entries_now_and_as_they_were(program: Program, store: agen
     assert "We fly to Lisbon" in shown
     assert program.document("search", "Lisbon", "--mode", "text") == []
     assert "hybrid, text or vector" in program.fails(2, "search", "x", "--mode", "magic")
+
+
+def test_a_person_is_told_that_nothing_was_found_and_a_pipe_is_not(
+    program: Program, store: agentmem.Store, path: Path
+) -> None:
+    assert program.ok("search", "Lisbon", "--mode", "text") == ""
+    code, shown = on_terminal("search", "Lisbon", "--mode", "text", "--store", str(path))
+    assert (code, without_colours(shown).strip()) == (0, "nothing was found")
 
 
 def test_reindex_and_index_embed_what_there_is(program: Program, store: agentmem.Store) -> None:

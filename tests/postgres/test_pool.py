@@ -112,6 +112,44 @@ def test_one_that_died_while_it_was_idle_is_not_given_out(pool: Pool) -> None:
     assert pid(pool.take()) != before
 
 
+def test_a_glance_gives_the_first_row_as_the_server_spells_it(pool: Pool) -> None:
+    assert pool.glance(Statement("SELECT 12, NULL, 'a' UNION ALL SELECT 13, 'x', 'b'")) == (
+        b"12",
+        None,
+        b"a",
+    )
+    assert pool.glance(Statement("SELECT 1 WHERE false")) == ()
+    pool.prepares = False
+    assert pool.glance(Statement("SELECT 2")) == (b"2",)
+
+
+def test_a_glance_at_a_connection_that_died_is_made_on_another(pool: Pool) -> None:
+    before = pool.glance(WHO)
+    with psycopg.connect(pool.target.conninfo, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s, 10000)", (int(before[0] or 0),))
+
+    assert pool.glance(WHO) != before
+    assert len(pool._idle) == 1
+
+
+def test_a_glance_in_a_session_that_has_forgotten_its_statements_is_repeated(pool: Pool) -> None:
+    before = pool.glance(WHO)
+    wire = pool.take()
+    wire.run([(Statement("DEALLOCATE ALL"), ())])
+    pool.give_back(wire)
+    del wire
+
+    assert pool.glance(WHO) == before
+    assert not pool.prepares
+
+
+def test_a_glance_that_fails_says_why_and_gives_its_connection_back(pool: Pool) -> None:
+    before = pool.glance(WHO)
+    with pytest.raises(agentmem.StorageError, match="division by zero"):
+        pool.glance(Statement("SELECT 1 / (SELECT 0)"))
+    assert pool.glance(WHO) == before
+
+
 def test_who_waits_is_served_in_order_and_before_who_comes(pool: Pool) -> None:
     patient = Pool(pool.target, 1_000 * int(SILENCE_S))
     wires = [patient.take(), patient.take()]

@@ -296,6 +296,9 @@ class PostgresEngine(PostgresReads):
     def check(self) -> None:
         self._pool.check()
 
+    def pulse(self) -> object:
+        return self._pool.glance(self._statements["pulse"])
+
     def _read_in_order(self, name: str, values: Sequence[Any]) -> Rows:
         # Sent together they are one transaction, and the settings end with it.
         sql = self._statements

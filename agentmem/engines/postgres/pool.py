@@ -8,9 +8,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -21,6 +21,8 @@ from agentmem.engines.postgres.wire import Rows, Statement, Wire
 from agentmem.errors import ClosedError, ForkedStoreError, StorageError, StoreBusyError
 
 __all__ = ["Pool"]
+
+R = TypeVar("R")
 
 _TRIES: Final = 3
 _MAX_IDLE_S: Final = 60.0
@@ -118,8 +120,11 @@ class Pool:
     def _was_closed(self) -> ClosedError:
         return ClosedError(f"the store {self.target.location} was closed")
 
-    def take(self) -> Wire:
+    def take(self, *, looks: bool = True) -> Wire:
         """A connection of the caller's own, until `give_back`.
+
+        Args:
+            looks: first whether it is alive, as far as can be said.
 
         Raises:
             StorageError: the server cannot be reached.
@@ -127,7 +132,7 @@ class Pool:
         """
         connection: _Connection | None = None
         try:
-            connection = self._had(time.monotonic() + self._timeout_s)
+            connection = self._had(time.monotonic() + self._timeout_s, looks=looks)
             wire = Wire(connection)
             wire.prepares = self.prepares
         except BaseException:
@@ -147,7 +152,7 @@ class Pool:
             connection.place.left = True
             raise
 
-    def _had(self, deadline: float) -> _Connection:
+    def _had(self, deadline: float, *, looks: bool) -> _Connection:
         waiter: _Waiter | None = None
         while True:
             self.check()
@@ -164,7 +169,7 @@ class Pool:
                     return self._connected(place, deadline)
                 if not connection and waiter:
                     connection = self._handed(waiter, deadline)
-                if connection and connection.is_alive():
+                if connection and (not looks or connection.is_alive()):
                     return connection
             except BaseException:
                 # Whoever keeps the exception keeps this frame.
@@ -267,10 +272,31 @@ class Pool:
 
     def read_all(self, batch: Sequence[tuple[Statement, Sequence[Any]]]) -> list[Rows]:
         """As `read`, for several statements on one connection, in order."""
+        return self._tried(lambda wire: wire.run(batch))
+
+    def glance(self, statement: Statement) -> tuple[bytes | None, ...]:
+        """As `read`, of the first row alone, for what is asked for a hundred times a second.
+
+        See `Wire.glance`. Whether the connection is alive is not asked before: it shows.
+        """
+        wire: Wire | None = None
+        try:
+            wire = self.take(looks=False)
+            return wire.glance(statement)
+        except ServerError as error:
+            self.note(error)
+        except LostError:
+            self.replace_lost()
+        finally:
+            if wire is not None:
+                self.give_back(wire)
+        return self._tried(lambda wire: wire.glance(statement))
+
+    def _tried(self, call: Callable[[Wire], R]) -> R:
         for tries_left in reversed(range(_TRIES)):
             with self.wire() as wire:
                 try:
-                    return wire.run(batch)
+                    return call(wire)
                 except ServerError as error:
                     self.note(error)
                     if not (tries_left and (error.can_try_again or error.ended)):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import select
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import pq
@@ -23,6 +23,9 @@ from psycopg.adapt import Transformer
 from agentmem.engines.postgres.failures import LostError, ServerError
 
 __all__ = ["Rows", "Statement", "Wire"]
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 _NAME_BYTES: Final = 8
 _WAIT_MS: Final = 1_000  # between looks at a socket that says nothing
@@ -64,7 +67,7 @@ class Wire:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._pq: Any = connection.pgconn  # its types are those of a compiled module
-        self._reader = Transformer(connection)
+        self._reader: Any = None  # a Transformer, made with the first row that is read
         # What was prepared is known where it is: on the connection, which has many wires.
         found: set[bytes] = connection.__dict__.setdefault("prepared", set())
         self._prepared = found
@@ -77,8 +80,46 @@ class Wire:
             ServerError: the first that failed; those after it were not done.
             LostError: the connection is gone; it is closed.
         """
+        return self._safely(self._run, batch)
+
+    def glance(self, statement: Statement) -> tuple[bytes | None, ...]:
+        """The first row of one statement without parameters, as the server spells it; or none.
+
+        It costs about half of `run`, for what is asked for again and again.
+
+        Raises:
+            ServerError: it failed.
+            LostError: the connection is gone; it is closed.
+        """
+        if self.prepares and statement.name not in self._prepared:
+            self.run([(statement, ())])
+        return self._safely(self._glance, statement)
+
+    def _glance(self, statement: Statement) -> tuple[bytes | None, ...]:
+        link = self._pq
+        if self.prepares:
+            link.send_query_prepared(statement.name, None)
+        else:
+            link.send_query_params(statement.sql, None)
+        poll = _sent(link)
+        row: tuple[bytes | None, ...] = ()
+        failure: ServerError | None = None
+        while (result := _next_result(link, poll)) is not None:
+            if result.status != pq.ExecStatus.TUPLES_OK:
+                failure = _failure(result)
+            elif result.ntuples:
+                row = tuple([result.get_value(0, column) for column in range(result.nfields)])
+        if link.status == pq.ConnStatus.BAD:
+            raise LostError(str(failure or "the server closed the connection"))
+        if failure is not None:
+            if failure.not_prepared:
+                self._prepared.clear()
+            raise failure
+        return row
+
+    def _safely(self, call: Callable[[A], R], argument: A) -> R:
         try:
-            return self._run(batch)
+            return call(argument)
         except ServerError:
             raise
         except psycopg.Error as error:
@@ -119,20 +160,12 @@ class Wire:
 
     def _answers(self, expected: list[bool]) -> tuple[list[Rows], ServerError | None]:
         link = self._pq
-        poll = select.poll()
-        poll.register(link.socket, select.POLLIN | select.POLLOUT)
-        while link.flush():
-            poll.poll(_WAIT_MS)
-            link.consume_input()
-        poll.modify(link.socket, select.POLLIN)
+        poll = _sent(link)
         results: list[Rows] = []
         failure: ServerError | None = None
         seen = 0
         while True:
-            while link.is_busy():
-                poll.poll(_WAIT_MS)
-                link.consume_input()
-            result = link.get_result()
+            result = _next_result(link, poll)
             if result is None:
                 continue
             status = result.status
@@ -152,6 +185,8 @@ class Wire:
         rows.changed = result.command_tuples or 0
         rows.tag = (result.command_status or b"").decode()
         if result.ntuples:
+            if self._reader is None:
+                self._reader = Transformer(self._connection)
             self._reader.set_pgresult(result, set_loaders=True)
             rows.extend(self._reader.load_rows(0, result.ntuples, tuple))
         return rows
@@ -169,6 +204,26 @@ class Wire:
     def in_transaction(self) -> bool:
         """Whether a transaction is open, aborted or not."""
         return bool(self._pq.transaction_status != pq.TransactionStatus.IDLE)
+
+
+def _sent(link: Any) -> select.poll:
+    """Sends what waits to be sent. Returns what to wait with for the answers."""
+    poll = select.poll()
+    if link.flush():
+        poll.register(link.socket, select.POLLIN | select.POLLOUT)
+        while link.flush():
+            poll.poll(_WAIT_MS)
+            link.consume_input()
+    poll.register(link.socket, select.POLLIN)
+    return poll
+
+
+def _next_result(link: Any, poll: select.poll) -> Any:
+    """The next result; None at the end of those of a statement."""
+    while link.is_busy():
+        poll.poll(_WAIT_MS)
+        link.consume_input()
+    return link.get_result()
 
 
 def _failure(result: Any) -> ServerError:
