@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from langchain_agentmem.cache import AgentMemCache as AgentMemCache
     from langchain_agentmem.history import AgentMemChatMessageHistory as AgentMemChatMessageHistory
     from langchain_agentmem.memory import AgentMemMemory as AgentMemMemory
+    from langchain_agentmem.middleware import AgentMemMiddleware as AgentMemMiddleware
     from langchain_agentmem.record_manager import AgentMemRecordManager as AgentMemRecordManager
     from langchain_agentmem.retriever import AgentMemRetriever as AgentMemRetriever
     from langchain_agentmem.stores import AgentMemByteStore as AgentMemByteStore
@@ -30,6 +31,7 @@ _MODULES: Final[dict[str, str]] = {
     "AgentMemChatMessageHistory": "history",
     "AgentMemKVStore": "stores",
     "AgentMemMemory": "memory",
+    "AgentMemMiddleware": "middleware",
     "AgentMemRecordManager": "record_manager",
     "AgentMemRetriever": "retriever",
     "AgentMemToolkit": "toolkit",

@@ -46,7 +46,9 @@ class Desk:
         claim_s: for how many seconds a task is claimed.
     """
 
-    def __init__(self, view: Store, agent: str | None, budget: Budget, claim_s: float) -> None:
+    def __init__(
+        self, view: Store, agent: str | None, budget: Budget, claim_s: float = 600.0
+    ) -> None:
         self.view = view
         self.agent = agent
         self.budget = budget

@@ -28,6 +28,7 @@ from agentmem import (
 from langchain_agentmem.desk import Answer, Desk
 from langchain_agentmem.invocation import Invocation, invocation_of
 from langchain_agentmem.paths import path_of
+from langchain_agentmem.reads import READS
 
 __all__ = ["AgentMemTool", "Arguments", "OptionalVersion", "ToolKind"]
 
@@ -126,20 +127,25 @@ class AgentMemTool(BaseTool):
     ) -> tuple[str | ToolMessage, dict[str, Any]]:
         call = self.invocation(call_id, runtime, config)
         answer = self.answer(call, arguments)
+        artifact = self._artifact(answer)
+        if answer.refused and call.call_id is not None:
+            return self.message(call.call_id, answer), artifact
+        return answer.text, artifact
+
+    def message(self, call_id: str, answer: Answer) -> ToolMessage:
+        """An answer as the message that the model gets."""
+        return ToolMessage(
+            answer.text,
+            artifact=self._artifact(answer),
+            name=self.name,
+            tool_call_id=call_id,
+            status="error" if answer.refused else "success",
+        )
+
+    def _artifact(self, answer: Answer) -> dict[str, Any]:
         artifact = {**answer.facts, "refused": answer.refused}
         reads = self._desk.state_of(answer)
-        if reads:
-            artifact["reads"] = reads
-        if answer.refused and call.call_id is not None:
-            message = ToolMessage(
-                answer.text,
-                artifact=artifact,
-                name=self.name,
-                tool_call_id=call.call_id,
-                status="error",
-            )
-            return message, artifact
-        return answer.text, artifact
+        return {**artifact, READS: reads} if reads else artifact
 
     def answer(self, call: Invocation, arguments: Mapping[str, Any]) -> Answer:
         """Does what a call asks for, and says so; or says why not.
