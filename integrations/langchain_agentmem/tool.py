@@ -162,13 +162,15 @@ class AgentMemTool(BaseTool):
         try:
             return self._kind.act(self._desk, call, **arguments)
         except IndeterminateCommitError as error:
-            # The store finds out which of the two it was, or raises that it cannot.
+            if call.op_id is not None:
+                # The same operation id finds out which of the two it was, and applies once.
+                return self._kind.act(self._desk, call, **arguments)
+            if not error.attempt:
+                raise
             commit = self._desk.view.outcome(error)
             if commit is None:
                 text = "NOT DONE: the storage failed, and nothing was written. Call again."
                 return Answer(text, refused=True, facts={"error": type(error).__name__})
-            if call.op_id is not None:
-                return self._kind.act(self._desk, call, **arguments)
             return Answer(f"Done, in revision {commit.revision}.")
 
 
