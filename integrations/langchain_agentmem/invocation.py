@@ -112,21 +112,21 @@ def _operation_id(run: Run, message: AIMessage | None, call_id: str | None) -> s
 
     ::
 
-        known                          the op_id is made of
-        ---------------------------    ---------------------------------
-        thread, message, call          thread, message, call
-        thread, call                   thread, task of the graph, call
-        message, call                  run, message, call
-        call                           run, task of the graph, call
-        no call; no message, no task   there is none: each call is a new one
+        known                       the op_id is made of
+        ------------------------    --------------------------------------
+        thread, message, call       thread, message, call
+        thread, task, call          thread, task, call
+        message, task, call         run (if there is one) or task, message, call
+        task, call                  run (if there is one), task, call
+        less                        nothing: each call is a new one
 
-    A task is the same in every retry and after a resume, as a message is. A bare call id is never
-    enough: some model servers count them from 1 in every message. Without a thread there is
-    nothing to resume, so a replay can only be one within its run.
+    A task of a graph is the same in every retry and after a resume, and no other's. A bare call id
+    is never enough: some model servers count them from 1 in every message. Without a thread there
+    is nothing to resume, so a replay can only be one within its run.
     """
-    where = _part("thread", run.thread_id) or _part("run", run.run_id)
-    what = _part("message", message.id if message is not None else None)
-    what = what or _part("task", run.task_id)
+    task = _part("task", run.task_id)
+    where = _part("thread", run.thread_id) or _part("run", run.run_id) or task
+    what = _part("message", message.id if message is not None else None) or task
     if call_id is None or where is None or what is None:
         return None
     return f"{where}:{what}:{_part('call', call_id)}"
