@@ -137,7 +137,9 @@ class BufferedView(PinnedView):
             upto: Place | None = None
             labels = self._inside(query.labels)
             view = (self.revision, self._instant)
-            rows = self._core.iterate(self._scope, labels, view, query.key_prefix, query.after)
+            rows = self._core.iterate(
+                self._scope, labels, view, query.key_prefix, query.after, query.likely_rows
+            )
             for place, row, entry in self._merged(rows, own, query):
                 if row is not None:
                     seen[place] = row.version

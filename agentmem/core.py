@@ -329,25 +329,29 @@ class Core:
         view: tuple[int, int],
         key_prefix: str = "",
         after: Place | None = None,
+        first: int | None = None,
     ) -> Iterator[EntryRow]:
         """The entries of a namespace and below that a view may see, in order.
 
         Args:
             view: (revision, instant).
+            first: how many are most likely enough, so that no more are read at first.
         """
         labels = scope.labels(namespace)
         allowed = scope.readable(labels)
         revision, instant = view
+        page = min(first, _PAGE) if first is not None else _PAGE
         while True:
             within = Range(encode(labels), key_prefix, after)
-            rows = self.engine.scan(within, revision, _PAGE)
+            rows = self.engine.scan(within, revision, page)
             for row in rows:
                 readable = allowed is None or allowed((row.namespace, row.key))
                 if readable and row.visible_at(instant):
                     yield row
-            if len(rows) < _PAGE:
+            if len(rows) < page:
                 return
             after = (rows[-1].namespace, rows[-1].key)
+            page = _PAGE
 
     def commit_by(self, revision: int, scope: Scope, *, replayed: bool = False) -> Commit:
         """The commit with a revision, as the caller sees it."""

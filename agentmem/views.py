@@ -247,6 +247,11 @@ class Query:
         self.track = track
         self.presence = presence
 
+    @property
+    def likely_rows(self) -> int | None:
+        """How many rows are enough, unless some of them cannot be seen; None: not known."""
+        return self.limit if self.filter is None else None
+
     @classmethod
     def parse(
         cls,
@@ -315,7 +320,12 @@ class PinnedView(View):
         if query.limit == 0:
             return found
         for row in self._core.iterate(
-            self._scope, self._inside(query.labels), view, query.key_prefix, query.after
+            self._scope,
+            self._inside(query.labels),
+            view,
+            query.key_prefix,
+            query.after,
+            query.likely_rows,
         ):
             entry = entry_of(row, self._scope)
             if query.filter is None or query.filter.matches(entry.value):

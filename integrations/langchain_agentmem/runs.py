@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
@@ -36,8 +36,11 @@ class Run:
 
     def metadata(self) -> dict[str, str | int]:
         """What is known, for the ``metadata`` of a commit."""
-        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        named = ((name, getattr(self, name)) for name in _NAMES)
         return {name: value for name, value in named if value not in (None, "")}
+
+
+_NAMES: Final = tuple(field.name for field in fields(Run))
 
 
 def current_run(config: RunnableConfig | None = None) -> Run:

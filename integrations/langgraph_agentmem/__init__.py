@@ -12,11 +12,19 @@ from agentmem import MissingExtraError
 
 if TYPE_CHECKING:
     # One line a public name here and one in `_MODULES`; both sorted.
+    from langgraph_agentmem.checkpoint_runs import ConcurrentRunError as ConcurrentRunError
+    from langgraph_agentmem.checkpoint_runs import ConcurrentRunWarning as ConcurrentRunWarning
+    from langgraph_agentmem.checkpoint_serializer import StrictSerializer as StrictSerializer
     from langgraph_agentmem.nodes import transactional_node as transactional_node
+    from langgraph_agentmem.saver import AgentMemSaver as AgentMemSaver
     from langgraph_agentmem.store import AgentMemStore as AgentMemStore
 
 _MODULES: Final[dict[str, str]] = {
+    "AgentMemSaver": "saver",
     "AgentMemStore": "store",
+    "ConcurrentRunError": "checkpoint_runs",
+    "ConcurrentRunWarning": "checkpoint_runs",
+    "StrictSerializer": "checkpoint_serializer",
     "transactional_node": "nodes",
 }
 

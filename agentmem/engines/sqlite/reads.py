@@ -118,22 +118,24 @@ LEFT JOIN entries e ON e.id = (
 LEFT JOIN commits c ON c.revision = e.revision
 """
 )
-_NEWEST: Final = """
-FROM store s CROSS JOIN heads h
-JOIN entries e ON e.id = CASE WHEN h.revision <= :revision THEN h.entry_id ELSE (
+_NEWEST: Final = """ FROM heads h
+CROSS JOIN entries e ON e.id = CASE WHEN h.revision <= :revision THEN h.entry_id ELSE (
     SELECT id FROM entries WHERE namespace = h.namespace AND key = h.key
     AND revision <= :revision ORDER BY revision DESC LIMIT 1) END
-JOIN commits c ON c.revision = e.revision
-WHERE h.namespace >= :start AND h.namespace < :end
+CROSS JOIN commits c ON c.revision = e.revision
+WHERE h.namespace < :end
 """
+# The heads lead, in the order of their index from the start on: so a page costs what it holds,
+# however many keys there are. A table before them, even one of one row, would have all sorted; and
+# "+" keeps SQLite from a second, worse place to start at.
 SCAN: Final = (
     """
-SELECT s.floor, """
+SELECT (SELECT floor FROM store), """
     + ENTRY
-    + """ """
     + _NEWEST
     + """
-  AND (h.namespace, h.key) > (:after_namespace, :after_key)
+  AND (h.namespace, h.key) >= (:start_namespace, :start_key)
+  AND (+h.namespace, h.key) > (:after_namespace, :after_key)
   AND (h.namespace, h.key) <= (:upto_namespace, :upto_key)
   AND h.key >= :key_start AND h.key < :key_end
 ORDER BY h.namespace, h.key LIMIT :limit
@@ -141,9 +143,10 @@ ORDER BY h.namespace, h.key LIMIT :limit
 )
 NAMESPACES: Final = (
     """
-SELECT DISTINCT s.floor, h.namespace """
+SELECT DISTINCT (SELECT floor FROM store), h.namespace"""
     + _NEWEST
     + """
+  AND h.namespace >= :start
   AND e.value IS NOT NULL AND (e.expires_at IS NULL OR e.expires_at > :instant)
 ORDER BY h.namespace
 """
@@ -331,12 +334,14 @@ def scan(connection: Executes, within: Range, revision: int, limit: int) -> list
     """See `Engine.scan`."""
     start, end = namespace_bounds(within.namespace)
     after = within.after or ("", "")
+    first = max((start, within.key_prefix), after)
     upto: tuple[Any, Any] = within.upto or (_NO_END, _NO_END)
     rows = connection.execute(
         SCAN,
         {
             "revision": revision,
-            "start": max(start, after[0]),
+            "start_namespace": first[0],
+            "start_key": first[1],
             "end": _or_no_end(end),
             "after_namespace": after[0],
             "after_key": after[1],
