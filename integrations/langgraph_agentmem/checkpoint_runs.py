@@ -87,12 +87,14 @@ def entered(saver: int, graph: Graph) -> Entered | None:
 def enter_at_newest(saver: int, graph: Graph, named: Mapping[str, Any]) -> None:
     """Notes that the caller has read the newest checkpoint of a graph.
 
-    A run that was started at a named checkpoint looks for the newest one, too, to see whether
-    the thread has moved past it; that takes nothing back.
+    A run, or an update, that was started at a named checkpoint looks for the newest one, too, to
+    see whether the thread has moved past it; that takes nothing back. It does so with the config
+    that it was started with, and None for the id.
     """
     before = entered(saver, graph)
     runtime = _runtime(named)
-    if before is not None and before.named and runtime and before.runtime == runtime:
+    same_caller = before is not None and before.named and before.runtime == runtime
+    if same_caller and (runtime or "checkpoint_id" in named):
         return
     _note(saver, graph, Entered(runtime=runtime))
 
