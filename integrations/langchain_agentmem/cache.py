@@ -43,8 +43,9 @@ class AgentMemCache(HoldsStore, BaseCache):
     something else, its failure is noticed after `hold_s` only; that thread itself may try again at
     once.
 
-    Answers are stored as JSON under a digest of model and prompt; the prompt itself is not stored.
-    What is not JSON is not cached, and a warning is logged.
+    Answers are stored as JSON under a digest of model and prompt; the prompt itself is not stored,
+    nor the id of the message, since the same answer given again is another message. What is not
+    JSON is not cached, and a warning is logged.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class AgentMemCache(HoldsStore, BaseCache):
         key = _key(prompt, llm_string)
         name = self._spelled(key)
         try:
-            value = {"generations": [generation_value(each) for each in return_val]}
+            value = {"generations": [_anonymous(generation_value(each)) for each in return_val]}
             self.store.put(
                 key, value, namespace=self._labels, overwrite=True, text=False, ttl_s=self._ttl_s,
                 agent=self._agent, metadata=current_run().metadata(),
@@ -189,6 +190,17 @@ def _key(prompt: str, llm_string: str) -> str:
         # With its length in front: no part of one can pass for a part of the other.
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     return digest.hexdigest()
+
+
+def _anonymous(value: dict[str, Any]) -> dict[str, Any]:
+    """An answer without the id of its message.
+
+    Given again, it is another message: with the same id, a history or a graph that has it would
+    take it for a repeat, and pass over it.
+    """
+    if value["type"] == "ChatGeneration":
+        value["message"]["data"]["id"] = None
+    return value
 
 
 def _step(

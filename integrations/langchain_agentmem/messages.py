@@ -45,6 +45,10 @@ _WHOLE: Final = {
     "ToolMessageChunk": "tool",
 }
 _OF_CHUNKS: Final = ("chunk_position", "tool_call_chunks")
+_COUNTS: Final = {"input_tokens", "output_tokens", "total_tokens"}
+
+# What validation raises: hostile fields can also break the constructors of messages.
+_UNREADABLE: Final = (ValidationError, TypeError, KeyError, AttributeError)
 
 # Whether it is JSON is judged here; how much the store takes, the store judges.
 _JSON: Final = Limits(max_value_bytes=2**40, max_json_depth=200)
@@ -67,8 +71,8 @@ def message_value(message: BaseMessage) -> dict[str, Any]:
     table's is kept as fields, and read back as an instance of the table's class.
 
     Raises:
-        InvalidValueError: its type is none of the table's, or something in it is not JSON, with
-            the path as ``$.data.artifact``.
+        InvalidValueError: its type is none of the table's; something in it is not JSON, with the
+            path as ``$.data.artifact``; or it was changed to what its class does not allow.
     """
     if not isinstance(message, BaseMessage):
         raise TypeError(f"a message is a BaseMessage, not {type(message).__name__}")
@@ -80,13 +84,24 @@ def message_value(message: BaseMessage) -> dict[str, Any]:
             f"stored; the types that are: {', '.join(_TYPES)}",
             path="$.type",
         )
-    fields = {name: getattr(message, name) for name in type(message).model_fields}
+    data = _fields(message, kind)
     if message.type in _WHOLE:
         for name in _OF_CHUNKS:
-            fields.pop(name, None)
-    data = fields | (message.model_extra or {}) | {"type": kind}
-    value: dict[str, Any] = plain({"type": kind, "data": data}, "message")
-    return value
+            data.pop(name, None)
+    data = plain({"type": kind, "data": data}, "message")["data"]
+    usage = data.get("usage_metadata")
+    if isinstance(usage, dict) and not usage.keys() >= _COUNTS:
+        # LangChain marks what comes from a cache with a cost of 0, and then cannot read it itself.
+        data["usage_metadata"] = None
+    # As it will be read: so what is stored can be, and is the same when it is stored again.
+    try:
+        return {"type": kind, "data": _fields(known.model_validate(data), kind)}
+    except _UNREADABLE as error:
+        raise InvalidValueError(
+            f"a message of type {kind!r} is not stored, since it could not be read back: "
+            f"{_wrong(error)} is not what its class asks for",
+            path="$.data",
+        ) from None
 
 
 def message_of(value: object, where: str) -> BaseMessage:
@@ -111,12 +126,20 @@ def message_of(value: object, where: str) -> BaseMessage:
         )
     try:
         return known.model_validate(value.get("data"))
-    except (ValidationError, TypeError, KeyError, AttributeError) as error:
-        # What pydantic says holds the values; whoever reads the log is told the fields alone.
-        wrong = error.errors(include_input=False) if isinstance(error, ValidationError) else []
-        fields = ", ".join(sorted({".".join(map(str, each["loc"])) for each in wrong})) or "data"
+    except _UNREADABLE as error:
         raise InvalidValueError(
-            f"the value of {where} is no message of type {kind!r}: {fields} cannot be read. "
+            f"the value of {where} is no message of type {kind!r}: {_wrong(error)} cannot be read. "
             "Somebody else wrote there: delete it, or look with store.history who did",
             path="$.data",
         ) from None
+
+
+def _fields(message: BaseMessage, kind: str) -> dict[str, Any]:
+    fields = {name: getattr(message, name) for name in type(message).model_fields}
+    return fields | (message.model_extra or {}) | {"type": kind}
+
+
+def _wrong(error: Exception) -> str:
+    """The fields that are wrong, without their values, which what pydantic says has in it."""
+    found = error.errors(include_input=False) if isinstance(error, ValidationError) else []
+    return ", ".join(sorted({".".join(map(str, each["loc"])) for each in found})) or "data"

@@ -60,6 +60,10 @@ _SABOTAGE: Final = {
     "tool_cache.py": """
         agentmem.Store.cached_tool = lambda store, **options: lambda function: function
     """,
+    "shared_chat.py": """
+        import langchain_agentmem.conversation
+        langchain_agentmem.conversation.Conversation._numbers = lambda *arguments: {}
+    """,
     "event_driven.py": """
         agentmem.Transaction.ack = lambda tx, event: None
     """,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,15 +18,16 @@ from hypothesis import strategies as st
 from langchain_core.caches import BaseCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseLLM
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import RunnableLambda
 from langchain_tests.integration_tests.cache import AsyncCacheTestSuite, SyncCacheTestSuite
 
 import agentmem
 from agentmem.testing.crew import Crew
-from langchain_agentmem import AgentMemCache
+from langchain_agentmem import AgentMemCache, AgentMemChatMessageHistory
 from langchain_agentmem import cache as cache_module
+from langchain_agentmem.flights import Flights
 from langchain_agentmem.generations import generation_of, generation_value
 from tests.integrations.cache_workers import ScriptedModel, ask
 from tests.integrations.message_strategies import CONSTRUCTORS, messages
@@ -204,6 +206,15 @@ def test_the_log_tells_in_which_run_an_answer_was_asked_for(store: agentmem.Stor
     assert commit.metadata == {"thread_id": "thread-9"}
 
 
+def test_an_answer_that_is_given_again_is_another_message(local: agentmem.Store) -> None:
+    model = counting([])
+    model.cache = AgentMemCache(local)
+    history = AgentMemChatMessageHistory(local, "s1")
+    for _time in range(3):
+        history.add_messages([HumanMessage("a"), model.invoke("a")])
+    assert [message.content for message in history.messages] == ["a", "a: 1"] * 3
+
+
 # One call for many.
 
 
@@ -239,6 +250,20 @@ def test_a_lookup_waits_for_the_answer_of_who_asked_first(store: agentmem.Store)
     for thread, found in waits:
         thread.join()
         assert found == [ANSWER]
+
+
+def test_an_answer_that_came_just_before_the_claim_was_had_is_found(
+    local: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Flights.begin
+
+    def answered_meanwhile(flights: Flights, name: str, owner: Any) -> bool:
+        AgentMemCache(local, single_flight=False).update("p", "m", ANSWER)
+        return begin(flights, name, owner)
+
+    monkeypatch.setattr(Flights, "begin", answered_meanwhile)
+    assert AgentMemCache(local).lookup("p", "m") == ANSWER
+    assert local.leases() == []
 
 
 def test_who_does_not_wait_asks_at_once(local: agentmem.Store) -> None:
@@ -289,6 +314,18 @@ def test_nobody_is_waited_for_longer_than_is_held(local: agentmem.Store) -> None
     # Whoever comes late is heard all the same.
     cache.update("p", "m", ANSWER)
     assert cache.lookup("p", "m") == ANSWER
+
+
+def test_a_claim_lasts_for_as_long_as_its_call(local: agentmem.Store) -> None:
+    cache = AgentMemCache(local, hold_s=1.5)
+    cache._flights._hold_s = 1e6  # type: ignore[union-attr]  # the silence alone is short
+    assert cache.lookup("p", "m") is None
+    (first,) = (before,) = local.leases()
+    while (now := local.leases()[0]).expires_in_s <= before.expires_in_s:
+        assert now.expires_in_s > 0, "it was not renewed"
+        before = now
+        time.sleep(0.01)  # not a measure: a sign of life comes from another thread
+    assert now.token == first.token
 
 
 def test_a_cache_that_is_closed_holds_nobody_up(local: agentmem.Store) -> None:

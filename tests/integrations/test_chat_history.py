@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 import agentmem
@@ -47,7 +50,7 @@ def history(store: agentmem.Store) -> AgentMemChatMessageHistory:
 
 
 @pytest.fixture
-def local() -> Any:
+def local() -> Iterator[AgentMemChatMessageHistory]:
     """One where the kind of store does not matter."""
     with agentmem.open(":memory:", durability="relaxed", embedder=None) as store:
         yield history_of(store)
@@ -254,6 +257,51 @@ def test_clearing_more_than_one_commit_deletes_is_seen_at_once(
         assert local._conversation.all(snapshot) == []
 
 
+@contextlib.contextmanager
+def cut_short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The first commit inside deletes three entries, and there is no second one."""
+    transact, calls = agentmem.Store.transact, []
+
+    def fail_the_second_time(store: agentmem.Store, *args: Any, **options: Any) -> Any:
+        if calls:
+            raise ConnectionError
+        calls.append(None)
+        return transact(store, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(conversation_module, "_SWEEP", 3)
+        patched.setattr(agentmem.Store, "transact", fail_the_second_time)
+        with pytest.raises(ConnectionError):
+            yield
+
+
+def test_a_clear_that_is_cut_short_has_cleared_all_the_same(
+    local: AgentMemChatMessageHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.add_messages(numbered(8))
+    with cut_short(monkeypatch):
+        local.clear()
+    assert local.messages == local.page().messages == []
+    local.add_messages(numbered(8))
+    assert contents(local.messages) == list("01234567")
+    local.clear()
+    assert [entry.key for entry in local.store.list("chat/s1")] == ["head"]
+
+
+def test_a_trim_that_is_cut_short_has_trimmed_all_the_same(
+    local: AgentMemChatMessageHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.add_messages(numbered(8))
+    with cut_short(monkeypatch):
+        local.trim(max_messages=1)
+    before = local.store.revision
+    local.add_messages([HumanMessage("other", id="id-6"), RemoveMessage(id="id-5")])
+    assert contents(local.messages) == ["7"]
+    assert local.store.revision == before
+    assert local.trim(max_messages=1) == 4
+    assert len(local.store.list("chat/s1/messages")) == 1
+
+
 # Pages and trimming.
 
 
@@ -323,6 +371,9 @@ def test_what_is_left_begins_where_it_may(local: AgentMemChatMessageHistory) -> 
     result = ToolMessage("rain", tool_call_id="c")
     local.add_messages([SystemMessage("be kind", id="rules"), *numbered(1), call, result])
     local.add_messages([AIMessage("take a coat"), *numbered(1, 1), AIMessage("yes")])
+    before = local.store.revision
+    assert local.trim(max_messages=7, include_system=True) == 0
+    assert local.store.revision == before
     local.trim(max_messages=4, start_on="human", include_system=True)
     assert contents(local.messages) == ["be kind", "1", "yes"]
     local.trim(max_messages=3, include_system=True)
@@ -381,6 +432,13 @@ async def test_async_calls_do_the_same(history: AgentMemChatMessageHistory) -> N
 # In a chain.
 
 
+def test_the_log_tells_in_which_run_a_message_was_added(store: agentmem.Store) -> None:
+    asking = RunnableLambda(lambda text: history_of(store).add_messages([HumanMessage(text)]))
+    asking.invoke("hi", {"configurable": {"thread_id": "thread-9"}})
+    (commit,) = store.log()
+    assert commit.metadata == {"session_id": "s1", "thread_id": "thread-9"}
+
+
 def chain(store: agentmem.Store, answers: list[str], *, prompt: bool) -> Any:
     model = GenericFakeChatModel(messages=iter([AIMessage(answer) for answer in answers]))
 
@@ -415,4 +473,6 @@ async def test_a_chain_remembers_its_session(store: agentmem.Store, prompt: bool
     ]  # fmt: skip
     assert {type(message) for message in found} == {HumanMessage, AIMessage}
     assert contents(history_of(store, "bob").messages) == ["who am i?", "who?"]
-    assert store.log()[-1].metadata["session_id"] == "ann"
+    assert [commit.metadata for commit in store.log()][-1:] == [
+        {"session_id": "ann", "thread_id": "thread-9"}
+    ]

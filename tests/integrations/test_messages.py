@@ -80,6 +80,25 @@ def test_a_chunk_is_stored_as_a_whole_message() -> None:
     assert through_json(HumanMessageChunk("hi")) == HumanMessage("hi")
 
 
+def test_what_could_not_be_read_back_is_not_stored() -> None:
+    message = AIMessage("x")
+    message.tool_calls = [{"name": "private"}]  # type: ignore[typeddict-item]  # what is tested
+    with pytest.raises(InvalidValueError, match="could not be read back") as caught:
+        message_value(message)
+    assert "private" not in str(caught.value)
+
+
+def test_an_answer_that_comes_from_a_cache_can_be_stored() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    for before, after in (({}, None), (usage, usage | {"total_cost": 0})):
+        # As LangChain marks it: "We zero out cost on cache hits".
+        cached = AIMessage("x").model_copy(update={"usage_metadata": before | {"total_cost": 0}})
+        found = through_json(cached)
+        assert isinstance(found, AIMessage)
+        assert found.usage_metadata == after
+        assert message_value(found) == message_value(cached)
+
+
 def test_what_a_subclass_adds_is_kept_as_fields_of_the_class_of_the_table() -> None:
     class Signed(HumanMessage):
         by: str

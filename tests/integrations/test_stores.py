@@ -130,7 +130,7 @@ def test_what_is_refused_is_named_and_nothing_is_written(local: agentmem.Store) 
 
 
 def test_what_is_no_base64_is_refused(local: agentmem.Store) -> None:
-    for value in ("a", "\u00e9", 7, {"lc": 1}, None):
+    for value in ("a", "!!!!", "\u00e9", 7, {"lc": 1}, None):
         local.put("odd", value, namespace="bytes", overwrite=True)
         with pytest.raises(agentmem.InvalidValueError, match="key 'bytes/odd'"):
             AgentMemByteStore(local).mget(["odd"])
