@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
+    collisions,
     coordination,
     counters,
     exchange,
@@ -58,6 +59,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *provenance.BENCHMARKS,
     *counters.BENCHMARKS,
     *coordination.BENCHMARKS,
+    *collisions.BENCHMARKS,
     *exchange.BENCHMARKS,
     *verifying.BENCHMARKS,
     *postgres.BENCHMARKS,

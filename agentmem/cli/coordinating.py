@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
     command(leases, name="break", example="agentmem leases break plan --yes")(break_)
     queue = typer.Typer(
         help="Put tasks into queues, claim and acknowledge them.",
-        no_args_is_help=True,
+        cls=ListsByItself,
         rich_markup_mode=None,
     )
     app.add_typer(queue, name="queue")
@@ -133,7 +133,7 @@ def break_(
 
 
 def list_queues(call: Call) -> None:
-    """List the queues that hold tasks, and how many are in which state."""
+    """List the queues, with how many tasks are in which state; queue alone does the same."""
     found = _view(call).queues()
     if call.out.json:
         call.out.document([queue_document(each) for each in found])

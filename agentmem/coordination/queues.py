@@ -341,8 +341,11 @@ class Queue:
         row = self._row(id)
         if row is None or row.token != token:
             current = 0 if row is None or row.token is None else row.token
+            state = "is not there: it is done, or never was"
+            if row is not None:
+                state = "is not claimed" if row.token is None else f"is held under token {current}"
             raise FencedError(
-                f"task {id} of {self.name!r} is not held under token {token}",
+                f"task {id} of {self.name!r} {state}; token {token} counts no more: claim the next",
                 token=token,
                 current_token=current,
             )

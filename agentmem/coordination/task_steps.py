@@ -248,7 +248,9 @@ class _DeadStep(_TaskStep):
     def _dead(self, answer: Answer) -> TaskRow:
         found = self._found(answer)
         if found is None or found.state != DEAD:
-            raise InvalidValueError(f"no dead task of {self.queue!r} has the id {self.id}")
+            raise InvalidValueError(
+                f"no dead task of {self.queue!r} has the id {self.id}; look at those that are dead"
+            )
         return found
 
 

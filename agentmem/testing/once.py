@@ -47,15 +47,18 @@ def ask_once(
     arguments = [(target, str(folder), keys, deadly, seed, worker) for worker in range(processes)]
     crew = Crew(_ask, arguments, revived=lambda worker: arguments[worker])
     told: dict[int, set[int]] = {key: set() for key in range(deadly)}
+    ended: set[tuple[int, int]] = set()  # whoever follows one that was killed asks for all again
 
     def heard(worker: int, report: tuple[str, int]) -> None:
         what, number = report
         if what == "in the effect":
             crew.kill(worker)
-        elif what == "unknown":
+            return
+        if what == "unknown":
             told.setdefault(number, set()).add(worker)
-        else:
-            step(number)
+        if (worker, number) not in ended:
+            ended.add((worker, number))
+            step(1)
 
     crew.run(heard)
     problems = [
@@ -103,4 +106,4 @@ def _ask(
                 report(("unknown", key))
                 continue
             assert result == key * key, f"{call} gave {result}"
-            report(("done", 1))
+            report(("done", key))

@@ -71,6 +71,7 @@ def work_through(target: str, work: TaskWork, step: Step = lambda _done: None) -
             crew.kill(choice.choice([worker, worker, (worker + 1) % work.processes]))
 
     crew.run(heard)
+    step(work.tasks - done)  # of those who were killed before they could say it, and poisoned ones
     return check_tasks(target, work)
 
 

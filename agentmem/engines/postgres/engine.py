@@ -60,7 +60,7 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
     """The reads of `agentmem.engines.base.Engine`, on the primary or on a replica."""
 
     name = "postgres"
-    pulse_s = 0.007_5
+    pulse_s = 0.006
 
     def __init__(self, target: Target, statements: Statements, reader: Reader) -> None:
         self._target = target

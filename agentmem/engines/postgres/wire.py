@@ -112,8 +112,6 @@ class Wire:
         if link.status == pq.ConnStatus.BAD:
             raise LostError(str(failure or "the server closed the connection"))
         if failure is not None:
-            if failure.not_prepared:
-                self._prepared.clear()
             raise failure
         return row
 
