@@ -64,6 +64,13 @@ _SABOTAGE: Final = {
         import langchain_agentmem.conversation
         langchain_agentmem.conversation.Conversation._numbers = lambda *arguments: {}
     """,
+    "langchain_agent.py": """
+        import uuid
+        import langchain_agentmem.invocation
+        def forget_which_call(run, message, call_id):
+            return str(uuid.uuid4())
+        langchain_agentmem.invocation._operation_id = forget_which_call
+    """,
     "event_driven.py": """
         agentmem.Transaction.ack = lambda tx, event: None
     """,
