@@ -33,6 +33,7 @@ from benchmarks import (
     single_calls,
     threads,
     transactions,
+    vector_store,
     verifying,
     watching,
 )
@@ -55,6 +56,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *processes.BENCHMARKS,
     *reads.BENCHMARKS,
     *search.BENCHMARKS,
+    *vector_store.BENCHMARKS,
     *history.BENCHMARKS,
     *provenance.BENCHMARKS,
     *counters.BENCHMARKS,

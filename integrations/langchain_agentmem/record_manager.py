@@ -175,6 +175,8 @@ class AgentMemRecordManager(HoldsStore, RecordManager):
         def refresh(tx: Transaction) -> list[str]:
             return self._records.refresh(tx, groups, moment, keep_groups=group_ids is None)
 
+        for key in groups:
+            self._listed.pop(key, None)  # what this one writes itself is no surprise to it
         missing = self._commit(refresh, "index: update records")
         if missing:
             raise agentmem.ConflictError(
