@@ -70,6 +70,7 @@ _SABOTAGE: Final = {
         def forget_which_call(run, message, call_id):
             return str(uuid.uuid4())
         langchain_agentmem.invocation._operation_id = forget_which_call
+    """,
     "rag_that_does_not_drift.py": """
         import langchain_agentmem
         langchain_agentmem.AgentMemRetriever.at = lambda retriever: retriever
