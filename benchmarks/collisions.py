@@ -21,7 +21,7 @@ from benchmarks.report import Benchmark, Figure, Goal, Line
 from benchmarks.server import postgres_server
 from benchmarks.timing import Bench, require
 
-__all__ = ["BENCHMARKS"]
+__all__ = ["BENCHMARKS", "Cell", "Found", "check"]
 
 _PROCESSES: Final = 8
 _FEW: Final = 2  # at a scale at which nothing is measured
@@ -140,13 +140,20 @@ def work(
 
 
 @dataclass
-class _Found:
+class Found:
+    """What one tool did in one cell.
+
+    Attributes:
+        rates: commits a second of all processes, for each round.
+        commits, attempts: of all processes in all rounds.
+    """
+
     rates: list[float]
     commits: int = 0
     attempts: int = 0
 
 
-def _raced(bench: Bench, target: str, cells: Sequence[Cell]) -> dict[tuple[Cell, str], _Found]:
+def _raced(bench: Bench, target: str, cells: Sequence[Cell]) -> dict[tuple[Cell, str], Found]:
     factor = min(1.0, bench.scale)
     processes = _PROCESSES if factor >= _MEASURED else _FEW
     windows_s = {think: window * factor for think, window in _WINDOWS_S.items()}
@@ -167,7 +174,7 @@ def _raced(bench: Bench, target: str, cells: Sequence[Cell]) -> dict[tuple[Cell,
 
     arguments = [(target, each, rounds, cells, windows_s) for each in range(processes)]
     Crew(work, arguments).run(hear)
-    result: dict[tuple[Cell, str], _Found] = {}
+    result: dict[tuple[Cell, str], Found] = {}
     for where, by_worker in heard.items():
         # A process's own time: the last piece of work goes beyond the window.
         per_round = [
@@ -175,14 +182,15 @@ def _raced(bench: Bench, target: str, cells: Sequence[Cell]) -> dict[tuple[Cell,
             for turn in zip(*by_worker, strict=True)
         ]
         everything = [each for turns in by_worker for each in turns]
-        result[where] = _Found(
+        result[where] = Found(
             per_round, sum(each[0] for each in everything), sum(each[1] for each in everything)
         )
-    _check(target, result)
+    check(target, result)
     return result
 
 
-def _check(target: str, found: Mapping[tuple[Cell, str], _Found]) -> None:
+def check(target: str, found: Mapping[tuple[Cell, str], Found]) -> None:
+    """Requires that every addition is there, and that only versions let anyone think in vain."""
     with agentmem.open(target, embedder=None) as store:
         for tool in _TOOLS:
             counted = sum(entry.value for entry in store.list(tool))
@@ -196,7 +204,7 @@ def _check(target: str, found: Mapping[tuple[Cell, str], _Found]) -> None:
 
 
 def _figures(
-    prefix: str, cells: Sequence[Cell], found: Mapping[tuple[Cell, str], _Found]
+    prefix: str, cells: Sequence[Cell], found: Mapping[tuple[Cell, str], Found]
 ) -> dict[str, Figure]:
     figures = {}
     for cell in cells:

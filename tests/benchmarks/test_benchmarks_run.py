@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 import agentmem
-from benchmarks import postgres_counter
+from benchmarks import collisions, postgres_counter
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.raw import Raw
 from benchmarks.report import Goal, command_line
 from benchmarks.server import RawServer, Server, connect
-from benchmarks.timing import Bench, Crowd, interleave
+from benchmarks.timing import Bench, Crowd, WrongResultError, interleave
 from tests.postgres_server import DSN_VARIABLE, server_url
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -167,6 +167,22 @@ def test_a_lost_row_of_the_other_side_is_a_wrong_result(
     assert code == 1
     assert rows["put-relaxed"]["status"] == "wrong"
     assert "raw sqlite3 holds 0 rows" in rows["put-relaxed"]["problem"]
+
+
+def test_a_lost_addition_or_a_thought_in_vain_is_a_wrong_result(tmp_path: Path) -> None:
+    target = str(tmp_path / "collided.db")
+    with agentmem.open(target, embedder=None) as store:
+        store.put("hot", 3, namespace="lease")
+    cell = collisions.Cell(0, 100)
+
+    def found(commits: int, attempts: int) -> dict[tuple[collisions.Cell, str], collisions.Found]:
+        return {(cell, "lease"): collisions.Found([1.0], commits, attempts)}
+
+    collisions.check(target, found(3, 3))
+    with pytest.raises(WrongResultError, match="lease counted 3, not 4"):
+        collisions.check(target, found(4, 4))
+    with pytest.raises(WrongResultError, match="lease has thought 2 times in vain"):
+        collisions.check(target, found(3, 5))
 
 
 def test_without_the_wheel_a_server_has_to_be_named(

@@ -44,6 +44,34 @@ def test_leases_of_keys_and_of_views_are_told_apart(
         store.transact(look, lock=[("team", "k")])
 
 
+def test_queue_alone_lists_the_queues(program: Program, store: agentmem.Store) -> None:
+    assert program.ok("queue") == program.ok("queue", "list") == ""
+    store.queue("tasks").put(1)
+    assert program.ok("queue") == program.ok("queue", "list") != ""
+    assert [each["queue"] for each in program.document("queue")] == ["tasks"]
+    assert "claim" in program.ok("queue", "--help")
+
+
+def test_a_claim_that_is_over_says_what_became_of_the_task(
+    program: Program, store: agentmem.Store
+) -> None:
+    queue = store.queue("tasks")
+    id = queue.put(1)
+    task = queue.claim()
+    assert task is not None
+    other = str(task.token + 1)
+    ack = ("queue", "ack", "tasks", str(id))
+    assert f"is held under token {task.token}; token {other} counts" in program.fails(
+        3, *ack, other
+    )
+    task.nack()
+    assert "is not claimed" in program.fails(3, *ack, str(task.token))
+    again = queue.claim()
+    assert again is not None
+    again.ack()
+    assert "is not there" in program.fails(3, *ack, str(again.token))
+
+
 def test_a_task_is_put_claimed_and_acknowledged(program: Program, store: agentmem.Store) -> None:
     document = program.document("queue", "put", "tasks", '{"n": 1}', "--op-id", "a", "--group", "g")
     id = document["id"]
