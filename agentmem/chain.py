@@ -7,8 +7,9 @@ commit holds the digests of its entries, and a hash over the hash of the commit 
     hash(revision) = blake2b-256(hash(revision - 1), fields of the commit, digests)
 
 Identity and fields are JSON lists that include the lengths of what follows them, so that no two
-inputs share an encoding. Not covered: ``expires_at``, which `touch` moves, and the results of
-operations, which retention may drop.
+inputs share an encoding. The fields of a commit say how many rows it has beside the log (what it
+had read, its result), so a missing one is noticed. Not covered: ``expires_at``, which `touch`
+moves, and the results of operations, which retention may drop.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from agentmem.engines.rows import (
     NewEntry,
 )
 
-__all__ = ["DIGEST_BYTES", "commit_hash", "entry_digest"]
+__all__ = ["DIGEST_BYTES", "commit_hash", "digest_of", "entry_digest", "fields_of"]
 
 DIGEST_BYTES: Final = 32
 
@@ -68,12 +69,27 @@ def digest_of(entry: NewEntry) -> bytes:
     return entry_digest(entry.salt or b"", identity, entry.value, entry.text)
 
 
+def fields_of(commit: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the hash of a commit covers beside its digests.
+
+    Args:
+        commit: the columns of ``commits``, in order; others may follow.
+
+    Returns:
+        The columns up to ``accepted``, with ``attempt`` in hexadecimal; then ``beside``, unless it
+        is None, as it is in all commits from before there was such a column.
+    """
+    beside = commit[14]
+    fields = (*commit[:8], commit[8].hex(), *commit[9:12])
+    return fields if beside is None else (*fields, beside)
+
+
 def commit_hash(previous: bytes, fields: tuple[Any, ...], digests: bytes) -> bytes:
     """The hash of a commit.
 
     Args:
         previous: hash of the revision before, empty for revision 1.
-        fields: the columns of ``commits`` up to ``accepted``, with ``attempt`` in hexadecimal.
+        fields: see `fields_of`.
         digests: those of its entries, joined.
     """
     body = orjson.dumps((len(previous), len(digests), *fields))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Any, Final
 
 from agentmem.chain import commit_hash, entry_digest
 from agentmem.engines.rows import (
@@ -157,14 +157,17 @@ class Tail:
             row, digest = self._entry(request, place, outcome, heads[place], salt)
             rows.append(row)
             digests.append(digest)
-        self._commit(request, first_entry_id, len(rows), b"".join(digests))
+        count = 0
         # A plain put has read nothing, and is the most frequent commit of all.
         if has_read(request) or any(outcome.base for _place, outcome in writes):
-            self.rows.reads += rows_of(
+            read = rows_of(
                 request,
                 self.revision,
                 [(place, outcome.base, outcome.merged) for place, outcome in writes],
             )
+            self.rows.reads += read
+            count = len(read)
+        self._commit(request, (first_entry_id, len(rows), request.accepted), digests, count)
         self._mark(request, writes)
         return rows
 
@@ -235,16 +238,31 @@ class Tail:
         """Adds the vector of an entry, with it or, at revision ``late``, after it."""
         self.rows.vectors.append(new_vector(set_id, entry_id, late, vector))
 
-    def _commit(self, request: Request, first_entry_id: int, changes: int, digests: bytes) -> None:
-        revision = self.revision
+    def _commit(
+        self,
+        request: Request,
+        after: tuple[int, int, str | None],
+        digests: list[bytes],
+        reads: int,
+    ) -> None:
+        """Adds the commit.
+
+        Args:
+            after: its columns from ``first_entry_id`` to ``accepted``.
+            reads: the rows of what it has read.
+        """
+        revision, joined = self.revision, b"".join(digests)
+        has_result = request.fingerprint is not None or request.result is not None
+        beside = reads * 2 + has_result or None
         before = (
             revision, self.now, request.scope.name, request.op_id, request.agent, request.note,
             request.metadata, request.base_revision,
         )  # fmt: skip
-        after = (first_entry_id, changes, request.accepted)
-        fields = (*before, request.attempt.hex(), *after)
-        self._hash = commit_hash(self._hash, fields, digests)
+        fields: tuple[Any, ...] = (*before, request.attempt.hex(), *after)
+        if beside is not None:
+            fields = (*fields, beside)
+        self._hash = commit_hash(self._hash, fields, joined)
         rows = self.rows
-        rows.commits.append((*before, request.attempt, *after, digests, self._hash))
-        if request.fingerprint is not None or request.result is not None:
+        rows.commits.append((*before, request.attempt, *after, joined, self._hash, beside))
+        if has_result:
             rows.results.append((revision, request.fingerprint, request.result))

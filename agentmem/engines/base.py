@@ -511,6 +511,16 @@ class Engine(Protocol):
     def index_folder(self, set_id: int) -> str | None:
         """Where indexes of a set are kept; None: this engine keeps none in folders."""
 
+    def beside(self, after: int, upto: int) -> dict[int, int]:
+        """How many rows the commits of those revisions have beside them; see `CommitRow`.
+
+        Args:
+            after, upto: of the revisions above ``after``, up to and including ``upto``.
+
+        Returns:
+            By revision, as in ``commits.beside``; those that have none are not there.
+        """
+
     def inspect(self) -> dict[str, Any]:
         """What the database itself finds: ``integrity`` (problems) and ``wrong_heads`` (number)."""
 

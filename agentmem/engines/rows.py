@@ -119,7 +119,11 @@ class Point(NamedTuple):
 
 
 class CommitRow(NamedTuple):
-    """One row of ``commits``, with its operation's result."""
+    """One row of ``commits``, with its operation's result.
+
+    ``beside`` is how many rows of ``reads`` it was written with, doubled, and one more if it was
+    written with a row of ``operation_results``; None: with neither, or before that was counted.
+    """
 
     revision: int
     committed_at: int
@@ -135,6 +139,7 @@ class CommitRow(NamedTuple):
     accepted: str | None
     digests: bytes
     hash: bytes
+    beside: int | None
     fingerprint: bytes | None
     result: str | None
 

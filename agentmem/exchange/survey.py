@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of
+from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of, fields_of
 from agentmem.engines.rows import (
     OPERATION_CODES,
     CommitRow,
@@ -213,8 +213,7 @@ class _Surveyor:
             raise LineError("first_entry_id does not follow the entries before")
         if len(commit.digests) != commit.changes * DIGEST_BYTES:
             raise LineError("digests are not those of so many changes")
-        fields = (*commit[:8], commit.attempt.hex(), *commit[9:12])
-        if commit_hash(passed.hash, fields, commit.digests) != commit.hash:
+        if commit_hash(passed.hash, fields_of(commit), commit.digests) != commit.hash:
             raise LineError("the hash does not fit: history was changed")
         if commit.op_id is not None:
             operation = (commit.scope, commit.op_id)

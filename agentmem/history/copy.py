@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from agentmem.chain import commit_hash
+from agentmem.chain import commit_hash, fields_of
 from agentmem.engines.base import (
     CommitUnknownError,
     Engine,
@@ -61,7 +61,8 @@ _PAGE_ROWS: Final = 500  # beside the log
 _MAX_PENDING: Final = 100_000
 _TRIES: Final = 5  # of a page whose transaction is given up, or whose connection is lost
 _LOCK_TIMEOUT_MS: Final = 5_000
-_FIELDS: Final = CommitRow._fields.index("hash") + 1  # those of the table ``commits``
+_FIELDS: Final = CommitRow._fields.index("beside") + 1  # those of the table ``commits``
+_HASH: Final = CommitRow._fields.index("hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ class _Copy:
         """Copies commits up to the end, page by page."""
         while self.at[0] < self.end.revision:
             for page in self._pages():
-                self._write(page, (page.commits[-1][0], page.commits[-1][_FIELDS - 1]))
+                self._write(page, (page.commits[-1][0], page.commits[-1][_HASH]))
                 self._tell("copying", self.at[0], self.end.revision)
 
     def _pages(self) -> Iterator[NewCommit]:
@@ -229,7 +230,7 @@ class _Copy:
             page.marks += [(name, block_of(commit.revision)) for name in sorted(names)]
             page.reads += reads.get(commit.revision, ())
             self._add_vectors(page, entries)
-            if commit.fingerprint is not None or commit.result is not None:
+            if _has_result(commit):
                 page.results.append((commit.revision, commit.fingerprint, commit.result))
         yield page
 
@@ -247,8 +248,7 @@ class _Copy:
         """Raises unless the commits follow the target's last one, and one another."""
         revision, previous = self.at
         for commit in commits:
-            fields = (*commit[:8], commit.attempt.hex(), *commit[9:12])
-            fits = commit_hash(previous, fields, commit.digests) == commit.hash
+            fits = commit_hash(previous, fields_of(commit), commit.digests) == commit.hash
             if commit.revision != revision + 1 or not fits:
                 break
             revision, previous = commit.revision, commit.hash
@@ -477,6 +477,13 @@ def _conflicts_of(engine: Source) -> Iterator[ConflictRow]:
     while rows := engine.conflicts(None, after, _PAGE_ROWS):
         yield from rows
         after = rows[-1].id or 0
+
+
+def _has_result(commit: CommitRow) -> bool:
+    """Whether it has a row of ``operation_results``, in which all may have been erased since."""
+    if commit.beside is None:
+        return commit.fingerprint is not None or commit.result is not None
+    return bool(commit.beside % 2)
 
 
 def _same_conflict(ours: ConflictRow, theirs: ConflictRow) -> bool:

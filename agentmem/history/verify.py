@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of, entry_digest
+from agentmem.chain import DIGEST_BYTES, commit_hash, digest_of, entry_digest, fields_of
 from agentmem.engines.base import (
     Engine,
 )
@@ -95,6 +95,7 @@ def verify(
                 kind = type(error).__name__
                 report.add(f"revision {commit.revision}: a column holds what it cannot ({kind})")
         _check_marks(engine, page, report)
+        _check_beside(engine, page, report)
         if page:
             after = page[-1][0].revision
             if progress is not None:
@@ -166,8 +167,7 @@ def _check_commit(
         report.add(f"revision {revision} was committed before revision {state.revision}")
     if commit.first_entry_id != state.next_entry_id:
         report.add(f"revision {revision} does not begin where the one before it ends")
-    fields = (*commit[:8], commit.attempt.hex(), *commit[9:12])
-    if commit_hash(state.hash, fields, commit.digests) != commit.hash:
+    if commit_hash(state.hash, fields_of(commit), commit.digests) != commit.hash:
         report.add(f"revision {revision}: the hash does not fit; history was changed")
     if commit.op_id is not None:
         operation = (commit.scope, commit.op_id)
@@ -202,6 +202,32 @@ def _check_marks(
         report.add(
             f"revisions {after + 1} to {last} lack {count} marks: store.log may not find them"
         )
+
+
+def _check_beside(
+    engine: Engine, page: list[tuple[CommitRow, list[NewEntry]]], report: Report
+) -> None:
+    """Whether each commit has all rows beside it that it was written with."""
+    counted = [commit for commit, _entries in page if commit.beside is not None]
+    if not counted:
+        return
+    found = engine.beside(counted[0].revision - 1, counted[-1].revision)
+    for commit in counted:
+        there = found.get(commit.revision, 0)
+        if there != commit.beside and not _were_dropped(engine, commit, there):
+            report.add(
+                f"revision {commit.revision}: of what it had read, or of its result, rows are "
+                "missing, or were added"
+            )
+
+
+def _were_dropped(engine: Engine, commit: CommitRow, there: int) -> bool:
+    """Whether a compaction has dropped what a commit had read, with the last of its entries."""
+    if not isinstance(commit.beside, int) or there != commit.beside % 2 or commit.changes == 0:
+        return False
+    # Read anew: the compaction may have come after the page was read, and drops both at once.
+    now = engine.chain(commit.revision - 1, 1)
+    return bool(now) and not now[0][1] and engine.floor() >= commit.revision
 
 
 def _check_search(engine: Engine, state: _State, report: Report) -> None:

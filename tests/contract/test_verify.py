@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +13,16 @@ import agentmem
 from agentmem import Store
 from agentmem.engines.sqlite.driver import driver
 from agentmem.history.verify import Report
-from agentmem.testing.verifications import SqliteRows, false_alarms, random_history, unnoticed
+from agentmem.testing.raw_rows import SqliteRows
+from agentmem.testing.verifications import (
+    UNPROVABLE,
+    false_alarms,
+    random_history,
+    unnoticed,
+    unnoticed_removals,
+)
 from tests.contract.conftest import StoreMaker
+from tests.embedders import WordsEmbedder
 
 pytestmark = pytest.mark.requires("raw")
 
@@ -142,6 +151,10 @@ DAMAGES: dict[str, tuple[tuple[Any, ...], str]] = {
             FROM entries WHERE key = 'b'""",
         ),
         "heads do not point to the newest entry",
+    ),
+    "an entry of no commit": (
+        ("UPDATE entries SET id = 500 WHERE key = 'a' AND version = 1",),
+        "1 entries belong to no commit",
     ),
     "two values exchanged": (
         (
@@ -333,3 +346,142 @@ def test_a_value_that_is_gone_without_a_purge_is_noticed(damaged: Callable[..., 
         "UPDATE entries SET value = NULL, text = NULL, salt = NULL WHERE key = 'b'",
     )
     assert any("no purge is on record" in problem for problem in report.problems)
+
+
+def test_a_row_that_is_removed_is_noticed_whatever_its_table(
+    make_store: StoreMaker, seed: int
+) -> None:
+    store = make_store(intact=False, embedder=WordsEmbedder(dimension=3))
+    everything(store, seed)
+    rows = SqliteRows(driver.connect(make_store.target(), isolation_level=None))
+    assert store.admin.verify().problems == []
+    missed = unnoticed_removals(rows, lambda: found_by(store), random.Random(seed))
+    assert list(missed) == []
+    assert store.admin.verify().problems == []
+    names = set(rows.tables())
+    assert {"reads", "conflicts", "vectors", "tasks", "tallies"} <= names - UNPROVABLE.keys()
+
+
+def everything(store: Store, seed: int) -> None:
+    """A store that has rows in every table."""
+    random_history(store, random.Random(seed), 40)
+    with store.watch(since=0, consumer="reader") as feed:
+        feed.ack(next(iter(feed)))
+    store.put("later", "budget", embed="deferred")
+    store.put("parked", 1, overwrite=True)
+    store.put("parked", 2, expected_version=0)
+    store.audit.tag("kept")
+    store.once("once", lambda: 1)
+    store.queue("tasks").put(1, op_id="task")
+    store.put("gone", 1)
+    store.admin.purge("gone")
+
+
+def found_by(store: Store) -> list[str]:
+    """What verify says; that it cannot even be run is to notice something, too."""
+    try:
+        return store.admin.verify().problems
+    except agentmem.AgentMemError as error:
+        return [str(error)]
+
+
+def test_a_row_that_agentmem_has_changed_is_watched_from_then_on(
+    make_store: StoreMaker,
+) -> None:
+    store = make_store(intact=False)
+    store.set_merge("parked", "escalate")
+    store.put("parked", 1)
+    store.put("parked", 2, expected_version=0)
+    (opened,) = store.audit.conflicts("open")
+    store.audit.resolve(opened.id, "theirs", note="agreed")
+    store.transact(lambda tx: tx["parked"], op_id="kept")
+    store.admin.compact(keep_results=timedelta(0))
+    for _ in range(2):
+        store.put("secret", 1, overwrite=True)
+        store.admin.purge("secret")
+    connection = driver.connect(make_store.target(), isolation_level=None)
+    assert store.admin.verify().problems == []
+    for table, column, wrong in (
+        ("conflicts", "note", "refused"),
+        ("conflicts", "id", 7),
+        ("operation_results", "result", "1"),
+        ("purges", "revision", 1),
+        ("purges", "finished", 0),
+    ):
+        rows = SqliteRows(connection)
+        row = rows.select(table)[0]
+        assert rows.update(table, row, column, wrong)
+        assert not store.admin.verify().ok, (table, column)
+        assert rows.update(table, {**row, column: wrong}, column, row[column])
+        assert store.admin.verify().problems == [], (table, column)
+
+
+def test_a_row_that_was_put_back_as_it_once_was_is_noticed(make_store: StoreMaker) -> None:
+    store = make_store(intact=False)
+    store.put("k", 1)
+    store.audit.tag("release")
+    connection = driver.connect(make_store.target(), isolation_level=None)
+    before = connection.execute("SELECT * FROM tags").fetchone()
+    store.put("k", 2, overwrite=True)
+    store.audit.tag("release", note="second")
+    connection.execute("DELETE FROM tags")
+    marks = ", ".join("?" * len(before))
+    connection.execute(f"INSERT INTO tags VALUES ({marks})", before)  # noqa: S608  # of question marks
+    (problem,) = store.admin.verify().problems
+    assert "tags has other rows than were written" in problem
+
+
+def test_two_conflicts_that_have_changed_places_are_noticed(make_store: StoreMaker) -> None:
+    store = make_store(intact=False)
+    store.set_merge("m", "counter")
+    store.put("m", 1)
+    for value in (5, 6):
+        store.put("m", value, expected_version=1)
+    connection = driver.connect(make_store.target(), isolation_level=None)
+    for statement in (
+        "UPDATE conflicts SET id = 9 WHERE id = 1",
+        "UPDATE conflicts SET id = 1 WHERE id = 2",
+        "UPDATE conflicts SET id = 2 WHERE id = 9",
+    ):
+        connection.execute(statement)
+    (problem,) = store.admin.verify().problems
+    assert "conflicts has other rows than were written" in problem
+
+
+def test_reads_that_a_compaction_dropped_are_not_missed(make_store: StoreMaker) -> None:
+    store = make_store()
+    store.put("source", 1)
+    for number in range(3):
+        store.transact(lambda tx, number=number: tx.put("made", [tx["source"], number]))
+    store.admin.compact(keep_versions=1)
+    connection = driver.connect(make_store.target())
+    assert connection.execute("SELECT COUNT(DISTINCT revision) FROM reads").fetchone() == (1,)
+    assert store.admin.verify().problems == []
+
+
+def test_a_store_from_before_rows_were_counted_is_counted_when_it_is_opened(
+    make_store: StoreMaker,
+) -> None:
+    with make_store() as store:
+        store.put("k", 1)
+        store.audit.tag("old")
+        store.set_merge("m", "counter")
+        store.queue("tasks").put(1)
+    connection = driver.connect(make_store.target(), isolation_level=None)
+    for statement in (
+        "DROP TABLE tallies",
+        "ALTER TABLE commits DROP COLUMN beside",
+        "UPDATE tags SET checksum = NULL",  # as agentmem once left a row that it had changed
+        "DELETE FROM agentmem_checksums WHERE name = '0009_count_rows'",
+        "DELETE FROM _sqlite_migrations WHERE name = '0009_count_rows'",
+    ):
+        connection.execute(statement)
+    connection.close()
+    again = make_store(intact=False)
+    assert again.admin.verify().problems == []
+    again.transact(lambda tx: tx.put("k", tx["k"] + 1), op_id="op")
+    assert again.admin.verify().problems == []
+    connection = driver.connect(make_store.target(), isolation_level=None)
+    connection.execute("UPDATE tags SET note = 'another'")
+    connection.execute("DELETE FROM tasks")
+    assert len(again.admin.verify().problems) == 2

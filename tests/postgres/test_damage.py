@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.rows import dict_row
 
 import agentmem
 from agentmem.history.verify import Report
-from agentmem.testing.verifications import random_history, unnoticed
+from agentmem.testing.raw_rows import PostgresRows
+from agentmem.testing.verifications import random_history, unnoticed, unnoticed_removals
 from tests.contract.test_verify import DAMAGES as SHARED
+from tests.contract.test_verify import everything, found_by
+from tests.embedders import WordsEmbedder
 from tests.postgres.places import raw
 from tests.postgres_server import server_url, store_url
 
@@ -157,30 +158,6 @@ def test_a_commit_upon_a_damaged_store_row_is_refused_and_leaves_nothing(name: s
         assert store.admin.verify().problems == []
 
 
-class PostgresRows:
-    """See `agentmem.testing.verifications.Rows`."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
-
-    def select(self, table: str) -> list[dict[str, Any]]:
-        statement = sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))
-        with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(statement).fetchall()
-
-    def update(self, table: str, before: dict[str, Any], column: str, value: Any) -> bool:
-        where = sql.SQL(" AND ").join(
-            sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(name)) for name in before
-        )
-        statement = sql.SQL("UPDATE {} SET {} = %s WHERE {}").format(
-            sql.Identifier(table), sql.Identifier(column), where
-        )
-        try:
-            return self._connection.execute(statement, (value, *before.values())).rowcount == 1
-        except psycopg.Error:
-            return False
-
-
 def test_every_single_change_is_noticed(new_store: Callable[[], str], seed: int) -> None:
     name = new_store()
     with (
@@ -193,3 +170,49 @@ def test_every_single_change_is_noticed(new_store: Callable[[], str], seed: int)
         missed = unnoticed(rows, lambda: store.admin.verify().problems, 40, rng)
         assert list(missed) == []
         assert store.admin.verify().problems == []
+
+
+def test_a_row_that_is_removed_is_noticed_whatever_its_table(
+    new_store: Callable[[], str], seed: int
+) -> None:
+    name = new_store()
+    with (
+        agentmem.open(
+            store_url(name), embedder=WordsEmbedder(dimension=3), durability="relaxed"
+        ) as store,
+        raw(server_url(), name) as connection,
+    ):
+        everything(store, seed)
+        rows = PostgresRows(connection)
+        assert store.admin.verify().problems == []
+        missed = unnoticed_removals(rows, lambda: found_by(store), random.Random(seed))
+        assert list(missed) == []
+        assert store.admin.verify().problems == []
+
+
+def test_a_row_that_agentmem_has_changed_is_watched_from_then_on(
+    new_store: Callable[[], str],
+) -> None:
+    name = new_store()
+    with (
+        agentmem.open(store_url(name), embedder=None, durability="relaxed") as store,
+        raw(server_url(), name) as connection,
+    ):
+        store.set_merge("parked", "escalate")
+        store.put("parked", 1)
+        store.put("parked", 2, expected_version=0)
+        (opened,) = store.audit.conflicts("open")
+        store.audit.resolve(opened.id, "theirs", note="agreed")
+        store.transact(lambda tx: tx["parked"], op_id="kept")
+        store.admin.compact(keep_results=timedelta(0))
+        for _ in range(2):
+            store.put("secret", 1, overwrite=True)
+            store.admin.purge("secret")
+        assert store.admin.verify().problems == []
+        for statement in (
+            "UPDATE conflicts SET note = 'refused'",
+            "UPDATE operation_results SET result = '1'",
+            "UPDATE purges SET finished = 0",
+        ):
+            connection.execute(statement)
+            assert not store.admin.verify().ok, statement

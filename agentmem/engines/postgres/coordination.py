@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
+from agentmem.engines.postgres.tallies import adds_one, more
 from agentmem.engines.postgres.wire import Rows
 from agentmem.engines.rows import (
     Answer,
@@ -103,14 +104,20 @@ COORDINATION_STATEMENTS: Final = {
         VALUES ($1, $2, $3, $4, $5, $6, $7)""",
     "stay_in_line": "UPDATE {s}.lease_waiters SET epoch = $1, until = $2 WHERE ticket = $3",
     "leave_line": "DELETE FROM {s}.lease_waiters WHERE ticket = $1",
-    "put_task": """INSERT INTO {s}.tasks (id, scope, queue, state, priority, task_group, payload,
+    "put_task": more(
+        "tasks",
+        """INSERT INTO {s}.tasks (id, scope, queue, state, priority, task_group, payload,
             op_id, put_by, put_at, attempts, max_attempts, epoch, ready_at, due_at)
         VALUES ($1, $2, $3, """
-    + _state("$5::text", "$2::text", "$3::text", "$11::bigint")
-    + ", $4, $5, $6, $7, $8, $9, 0, $10, $12, $11, $13)",
-    "note_operation": """INSERT INTO {s}.task_operations
+        + _state("$5::text", "$2::text", "$3::text", "$11::bigint")
+        + ", $4, $5, $6, $7, $8, $9, 0, $10, $12, $11, $13)",
+    ),
+    "note_operation": more(
+        "task_operations",
+        """INSERT INTO {s}.task_operations
             (scope, queue, op_id, task_id, fingerprint)
         VALUES ($1, $2, $3, $4, $5)""",
+    ),
     "claim_task": """UPDATE {s}.tasks SET state = 1, attempts = attempts + 1, token = $1,
             agent = $2, epoch = $3, ready_at = $4, due_at = NULL
         WHERE id = $5""",
@@ -122,29 +129,39 @@ COORDINATION_STATEMENTS: Final = {
     "bury_task": """UPDATE {s}.tasks SET state = 3, token = NULL, epoch = NULL, ready_at = NULL,
             due_at = NULL, note = COALESCE($1, note)
         WHERE id = $2""",
-    "end_task": "DELETE FROM {s}.tasks WHERE id = $1",
+    "end_task": more("tasks", "DELETE FROM {s}.tasks WHERE id = $1", "-"),
     "open_group": """UPDATE {s}.tasks SET state = CASE WHEN ready_at IS NULL THEN 0 ELSE 1 END
         WHERE id = (SELECT MIN(id) FROM {s}.tasks
             WHERE scope = $1 AND queue = $2 AND task_group = $3 AND state < 3)""",
     "revive_task": "UPDATE {s}.tasks t SET id = $1, attempts = 0, note = NULL, state = "
     + _state("t.task_group", "t.scope", "t.queue", "t.ready_at")
     + "WHERE id = $2",
-    "begin_once": """INSERT INTO {s}.once_records
+    "begin_once": adds_one(
+        "once_records",
+        "scope = $1 AND id = $2",
+        """INSERT INTO {s}.once_records
             (scope, id, token, agent, started_at, epoch, until)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT (scope, id) DO UPDATE SET token = excluded.token, agent = excluded.agent,
             started_at = excluded.started_at, epoch = excluded.epoch, until = excluded.until,
             result = NULL, expires_at = NULL""",
+    ),
     "stay_once": """UPDATE {s}.once_records SET epoch = $1, until = $2
         WHERE scope = $3 AND id = $4""",
     "end_once": """UPDATE {s}.once_records SET result = $1, expires_at = $2
         WHERE scope = $3 AND id = $4""",
-    "forget_once": "DELETE FROM {s}.once_records WHERE scope = $1 AND id = $2",
-    "set_cursor": """INSERT INTO {s}.cursors (scope, name, revision, hash, moved_at)
+    "forget_once": more(
+        "once_records", "DELETE FROM {s}.once_records WHERE scope = $1 AND id = $2", "-"
+    ),
+    "set_cursor": adds_one(
+        "cursors",
+        "scope = $1 AND name = $2",
+        """INSERT INTO {s}.cursors (scope, name, revision, hash, moved_at)
         VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
             hash = excluded.hash, moved_at = excluded.moved_at""",
-    "forget_cursor": "DELETE FROM {s}.cursors WHERE scope = $1 AND name = $2",
+    ),
+    "forget_cursor": more("cursors", "DELETE FROM {s}.cursors WHERE scope = $1 AND name = $2", "-"),
 }
 CHANGED_BY: Final = {
     "mark": ("number", "attempt"),

@@ -251,12 +251,30 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
     def results(self, after: int, limit: int) -> list[tuple[int, str]]:
         return list(self._read("results", after, limit))
 
+    def beside(self, after: int, upto: int) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for revision, count in self._read("beside", after, upto):
+            found[revision] = found.get(revision, 0) + count
+        return found
+
     def inspect(self) -> dict[str, Any]:
         problems = [
             f"{count} rows of {table} are not as they were written"
             for table, count in self._read("changed_rows")
             if count
         ]
+        problems += [
+            f"it is not known how many rows {table} should have"
+            if known is None
+            else f"a count is kept of {table!r}, which is no table that is counted"
+            if found is None
+            else f"{table} has {found} rows, and should have {known}"
+            if found != known
+            else f"{table} has other rows than were written"
+            for table, found, known in self._read("wrong_tallies")
+        ]
+        if strays := self._read("strays")[0][0]:
+            problems.append(f"{strays} entries belong to no commit")
         return {"integrity": problems, "wrong_heads": self._read("wrong_heads")[0][0]}
 
     def back_up(self, path: str, progress: Callable[[int, int], None] | None) -> Position | None:

@@ -69,7 +69,7 @@ LINEAGE_STATEMENTS: Final = {
         LATERAL (SELECT * FROM {s}.commits k WHERE k.revision = x.revision LIMIT 1) c""",
     "commits_of": """SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note,
             c.metadata, c.base_revision, c.attempt, c.first_entry_id, c.changes, c.accepted,
-            c.digests, c.hash, r.fingerprint, r.result
+            c.digests, c.hash, c.beside, r.fingerprint, r.result
         FROM unnest($1::bigint[]) AS w(revision),
             LATERAL (SELECT * FROM {s}.commits k WHERE k.revision = w.revision LIMIT 1) c
         LEFT JOIN {s}.operation_results r ON r.revision = c.revision""",

@@ -19,6 +19,7 @@ from typing import Any, Final
 from agentmem.engines.base import (
     check_floor,
 )
+from agentmem.engines.postgres.tallies import changed, more, sealed_as
 from agentmem.engines.postgres.wire import Rows
 from agentmem.engines.ranges import label_bounds, namespace_bounds
 from agentmem.engines.rows import (
@@ -113,24 +114,51 @@ _STATEMENTS: Final = {
             ON CONFLICT (entry_id) DO UPDATE SET words = excluded.words RETURNING 1)
         UPDATE {s}.store SET texts = texts + (SELECT COUNT(*) FROM new)
             - (SELECT COUNT(*) FROM gone) WHERE id = 1""",
-    "add_sets": """INSERT INTO {s}.vector_sets
+    "add_sets": changed(
+        "vector_sets",
+        "false",
+        """INSERT INTO {s}.vector_sets
         SELECT * FROM unnest($1::int[], $2::text[], $3::int[]) ON CONFLICT DO NOTHING""",
-    "add_spaces": """INSERT INTO {s}.vector_spaces
+    ),
+    "add_spaces": changed(
+        "vector_spaces",
+        "false",
+        """INSERT INTO {s}.vector_spaces
         SELECT * FROM unnest($1::text[], $2::int[]) ON CONFLICT DO NOTHING""",
+    ),
     # One that was made meanwhile of an entry that was purged or compacted must not come back.
-    "add_vectors": """INSERT INTO {s}.vectors SELECT w.*
+    "add_vectors": more(
+        "vectors",
+        """INSERT INTO {s}.vectors SELECT w.*
         FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])
             AS w(id, late, vector, checksum)
         WHERE (SELECT 1 FROM {s}.entries x WHERE x.id = w.id & ((1::bigint << 40) - 1)
             AND x.value IS NOT NULL LIMIT 1) IS NOT NULL
         ON CONFLICT DO NOTHING""",
-    "add_pending": """INSERT INTO {s}.pending_vectors SELECT * FROM unnest($1::bigint[])
+    ),
+    "add_pending": more(
+        "pending_vectors",
+        """INSERT INTO {s}.pending_vectors SELECT * FROM unnest($1::bigint[])
         ON CONFLICT DO NOTHING""",
-    "settle": "DELETE FROM {s}.pending_vectors WHERE entry_id = ANY(($1::bigint[])::bigint[])",
-    "move_space": """UPDATE {s}.vector_spaces SET set_id = $1, checksum = NULL
-        WHERE namespace = $2""",
-    "drop_vectors": """DELETE FROM {s}.vectors WHERE id IN (SELECT id FROM {s}.vectors
-        WHERE id >= $1 AND id < $2 LIMIT $3)""",
+    ),
+    "settle": more(
+        "pending_vectors",
+        "DELETE FROM {s}.pending_vectors WHERE entry_id = ANY(($1::bigint[])::bigint[])",
+        "-",
+    ),
+    "move_space": changed(
+        "vector_spaces",
+        "namespace = $2",
+        "UPDATE {s}.vector_spaces t SET set_id = $1, checksum = "
+        + sealed_as("jsonb_build_object('set_id', $1::int)")
+        + " WHERE namespace = $2",
+    ),
+    # Not with `more`: who drops them goes by their number.
+    "drop_vectors": """WITH gone AS MATERIALIZED (SELECT id FROM {s}.vectors
+            WHERE id >= $1 AND id < $2 LIMIT $3),
+        counted AS (UPDATE {s}.tallies SET row_count = row_count - (SELECT COUNT(*) FROM gone)
+            WHERE name = 'vectors')
+        DELETE FROM {s}.vectors WHERE id = ANY(ARRAY(SELECT id FROM gone))""",
 }
 # These are asked for a namespace with all below it, {within}, from $2 to $3.
 _BELOW: Final = {

@@ -317,8 +317,9 @@ class PostgresSession:
         words = next((cut(text) for text in rows.texts.values()), None)
         gone = next((id for id, _text in rows.gone), None)
         values = (
-            *commit, *entry, self._end.hash, self._end.fence, expected, int(self._clock is None),
-            str(self._timeout_ms), self._synchronous, words, gone,
+            *commit[:14], *entry, self._end.hash, self._end.fence, expected,
+            int(self._clock is None), str(self._timeout_ms), self._synchronous, words, gone,
+            commit[14],
         )  # fmt: skip
         sql = self._statements
         batch: _Batch = [(sql["append_ahead"], values)]
@@ -328,7 +329,7 @@ class PostgresSession:
             ("reads_ahead", rows.reads, 8),
         ):
             if found:
-                batch.append((sql[name], (*_columns(found, width), commit[-1])))
+                batch.append((sql[name], (*_columns(found, width), commit[13])))
         self._wire = wire = self._pool.take()
         answers = self._committed(wire, batch)
         ((done, now),) = answers[0]
@@ -357,10 +358,11 @@ class PostgresSession:
         sql = self._statements
         batch: _Batch = []
         if len(rows.commits) == 1 and len(rows.entries) == 1:
-            batch.append((sql["append_one"], (*rows.commits[0], *rows.entries[0])))
+            commit = rows.commits[0]
+            batch.append((sql["append_one"], (*commit[:14], *rows.entries[0], commit[14])))
         elif rows.commits:
             last = rows.commits[-1]
-            batch.append((sql["append_commits"], _columns(rows.commits, 14)))
+            batch.append((sql["append_commits"], _columns(rows.commits, 15)))
             if rows.entries:
                 batch.append((sql["append_entries"], _columns(rows.entries, 15)))
                 # Only the last entry of a key in the batch becomes its head.

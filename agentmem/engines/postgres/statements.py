@@ -14,6 +14,13 @@ from agentmem.engines.postgres.coordination import COORDINATION_STATEMENTS
 from agentmem.engines.postgres.lineage import LINEAGE_STATEMENTS
 from agentmem.engines.postgres.retention_statements import RETENTION_STATEMENTS
 from agentmem.engines.postgres.searching import SEARCH_STATEMENTS
+from agentmem.engines.postgres.tallies import (
+    TALLY_STATEMENTS,
+    after_change,
+    changed,
+    removed,
+    sealed_as,
+)
 from agentmem.engines.postgres.wire import Statement
 from agentmem.engines.ranges import namespace_bounds, prefix_end
 from agentmem.engines.rows import (
@@ -33,7 +40,8 @@ e.text, e.created_at, e.expires_at, e.agent, e.op_id, e.committed_at
 """
 _COMMIT: Final = """
 SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata, c.base_revision,
-    c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, r.fingerprint, r.result
+    c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, c.beside, r.fingerprint,
+    r.result
 FROM {s}.commits c LEFT JOIN {s}.operation_results r ON r.revision = c.revision
 """
 # Of a namespace the entries of the commit are looked at; `|| ''` keeps the planner away from an
@@ -81,17 +89,6 @@ _NEWEST: Final = (
         ORDER BY x.revision DESC LIMIT 1) e"""
 )
 
-# Their rows have checksums, which the server makes where they are inserted.
-_SEALED: Final = (
-    "operation_results",
-    "reads",
-    "conflicts",
-    "tags",
-    "merge_strategies",
-    "purges",
-    "vector_sets",
-    "vector_spaces",
-)
 _STATEMENTS: Final = {
     # A commit, first round trip.
     "settings": """SELECT set_config('lock_timeout', $1, true),
@@ -114,7 +111,7 @@ _STATEMENTS: Final = {
             WHERE c.scope = w.scope AND c.op_id = w.op_id LIMIT 1) o""",
     # A commit, second round trip. By far the most have one entry.
     "append_one": """WITH c AS (INSERT INTO {s}.commits VALUES
-            ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)),
+            ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $30)),
         e AS (INSERT INTO {s}.entries VALUES
             ($15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)),
         h AS (INSERT INTO {s}.heads VALUES ($16, $17, $15, $19, $18)
@@ -139,7 +136,7 @@ _STATEMENTS: Final = {
             RETURNING 1),
         c AS (INSERT INTO {{s}}.commits SELECT $1::bigint, $2::bigint, $3::text, $4::text, $5::text,
             $6::text, $7::text, $8::bigint, $9::bytea, $10::bigint, $11::int, $12::text,
-            $13::bytea, $14::bytea FROM moved),
+            $13::bytea, $14::bytea, $38::int FROM moved),
         e AS (INSERT INTO {{s}}.entries SELECT $15::bigint, $16::text, $17::text, $18::bigint,
             $19::bigint, $20::int, $21::bigint, $22::text, $23::text, $24::text, $25::bigint,
             $26::bigint, $27::bigint, $28::bytea, $29::bytea FROM moved),
@@ -153,7 +150,7 @@ _STATEMENTS: Final = {
         SELECT (SELECT COUNT(*) FROM moved), {_NOW}""",
     "append_commits": """INSERT INTO {s}.commits SELECT * FROM unnest($1::bigint[], $2::bigint[],
         $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bytea[],
-        $10::bigint[], $11::int[], $12::text[], $13::bytea[], $14::bytea[])""",
+        $10::bigint[], $11::int[], $12::text[], $13::bytea[], $14::bytea[], $15::int[])""",
     "append_entries": """INSERT INTO {s}.entries SELECT * FROM unnest($1::bigint[], $2::text[],
         $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::bigint[], $8::text[], $9::text[],
         $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[], $15::bytea[])""",
@@ -176,34 +173,63 @@ _STATEMENTS: Final = {
     "results_ahead": """INSERT INTO {s}.operation_results
         SELECT w.* FROM unnest($1::bigint[], $2::bytea[], $3::text[]) AS w, {s}.store s
         WHERE s.id = 1 AND s.hash = $4""",
-    "append_conflicts": """INSERT INTO {s}.conflicts (namespace, key, status, kind, strategy,
+    "append_conflicts": changed(
+        "conflicts",
+        "false",
+        """INSERT INTO {s}.conflicts (namespace, key, status, kind, strategy,
             base_version, theirs_version, ours, agent, op_id, revision, detected_at, note)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
             $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[],
             $12::bigint[], $13::text[])""",
-    "set_strategy": """INSERT INTO {s}.merge_strategies (position, pattern, spec)
+    ),
+    "set_strategy": changed(
+        "merge_strategies",
+        "pattern = $1",
+        """INSERT INTO {s}.merge_strategies (position, pattern, spec)
         VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM {s}.merge_strategies), $1, $2)
         ON CONFLICT (pattern) DO UPDATE SET spec = excluded.spec, position = excluded.position,
             checksum = excluded.checksum""",
-    "unset_strategy": "DELETE FROM {s}.merge_strategies WHERE pattern = $1",
-    "set_tag": """INSERT INTO {s}.tags (scope, name, revision, created_at, agent, note)
+    ),
+    "unset_strategy": removed(
+        "merge_strategies", "DELETE FROM {s}.merge_strategies WHERE pattern = $1"
+    ),
+    "set_tag": changed(
+        "tags",
+        "scope = $1 AND name = $2",
+        """INSERT INTO {s}.tags (scope, name, revision, created_at, agent, note)
         VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (scope, name) DO UPDATE SET revision = excluded.revision,
             created_at = excluded.created_at, agent = excluded.agent, note = excluded.note,
             checksum = excluded.checksum""",
-    "unset_tag": "DELETE FROM {s}.tags WHERE scope = $1 AND name = $2",
-    "resolve_conflict": """UPDATE {s}.conflicts SET status = 'resolved', revision = $1, note = $2,
-            checksum = NULL
-        WHERE id = $3 AND status = 'open'""",
+    ),
+    "unset_tag": removed("tags", "DELETE FROM {s}.tags WHERE scope = $1 AND name = $2"),
+    "resolve_conflict": changed(
+        "conflicts",
+        "id = $3 AND status = 'open'",
+        """UPDATE {s}.conflicts t SET status = 'resolved', revision = $1, note = $2, checksum = """
+        + sealed_as(
+            "jsonb_build_object('status', 'resolved', 'revision', $1::bigint, 'note', $2::text)"
+        )
+        + " WHERE id = $3 AND status = 'open'",
+    ),
     "fence": "UPDATE {s}.store SET fence = fence + 1 WHERE id = 1",
     # In a copy. The sequence goes on after the ids that were given; ids are drawn under the lock.
-    "copy_conflict": """WITH w AS (INSERT INTO {s}.conflicts (id, namespace, key, status, kind,
-            strategy, base_version, theirs_version, ours, agent, op_id, revision, detected_at,
-            note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    "copy_conflict": after_change(
+        "conflicts",
+        "id = $1",
+        """INSERT INTO {s}.conflicts AS t (id, namespace, key, status, kind, strategy,
+            base_version, theirs_version, ours, agent, op_id, revision, detected_at, note)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
-            note = excluded.note, checksum = NULL RETURNING tableoid, id)
-        SELECT setval(pg_get_serial_sequence(w.tableoid::regclass::text, 'id'),
-            GREATEST(w.id, (SELECT MAX(id) FROM {s}.conflicts))) FROM w""",
+            note = excluded.note, checksum = """
+        + sealed_as(
+            "jsonb_build_object('status', excluded.status, 'revision', excluded.revision, "
+            "'note', excluded.note)"
+        )
+        + " RETURNING tableoid, id, checksum",
+    )
+    + """ SELECT setval(pg_get_serial_sequence(w.tableoid::regclass::text, 'id'),
+            GREATEST(w.id, (SELECT MAX(id) FROM {s}.conflicts))) FROM written w""",
     # Indexes by pgvector, see `nearest`.
     "set_nearest": "UPDATE {s}.store SET nearest = $1 WHERE id = 1",
     "nearest_sets": "SELECT nearest FROM {s}.store",
@@ -302,11 +328,6 @@ _STATEMENTS: Final = {
         (SELECT COUNT(*) FROM {s}.conflicts WHERE status = 'open'), (SELECT floor FROM {s}.store),
         (SELECT COALESCE(SUM(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
             WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r')""",
-    "changed_rows": " UNION ALL ".join(
-        f"SELECT '{table}', COUNT(*) FROM {{s}}.{table} t "
-        "WHERE t.checksum <> {s}.checksum_of(to_jsonb(t))"
-        for table in _SEALED
-    ),
     "wrong_heads": """SELECT
         (SELECT COUNT(*) FROM {s}.heads h LEFT JOIN {s}.entries e ON e.id = h.entry_id
             WHERE e.id IS NULL OR e.namespace <> h.namespace OR e.key <> h.key
@@ -345,7 +366,7 @@ class Statements:
         # A name in a literal: its quotes, doubled as those of a name, are doubled once more.
         self._config = "'" + f"{schema}.words".replace("'", "''") + "'::regconfig"
         every = _STATEMENTS | SEARCH_STATEMENTS | LINEAGE_STATEMENTS | COORDINATION_STATEMENTS
-        every |= RETENTION_STATEMENTS
+        every |= RETENTION_STATEMENTS | TALLY_STATEMENTS
         self._made = {name: self._made_of(sql) for name, sql in every.items()}
         self._of_range = cache(self._range)
 

@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import Final
 
+from agentmem.engines.sqlite.checksums import give_functions
 from agentmem.engines.sqlite.driver import HAS_WAL_RESET_BUG, driver, translated
 from agentmem.engines.sqlite.inherited import remember
 from agentmem.engines.sqlite.schema import check_ours
@@ -101,6 +102,7 @@ class Connections:
             raise StorageError(f"{self.path}: synchronous could not be set to {self.durability}")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA mmap_size=0")
+        give_functions(connection)
         if HAS_WAL_RESET_BUG:
             connection.execute("PRAGMA wal_autocheckpoint=0")
 

@@ -39,6 +39,7 @@ from agentmem.engines.sqlite import (
     files,
     reads,
     retention,
+    tallies,
     text,
     vectors,
 )
@@ -52,7 +53,7 @@ from agentmem.engines.sqlite.lineage import LineageReads
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.engines.sqlite.migrate import migrate
 from agentmem.engines.sqlite.session import SqliteSession
-from agentmem.errors import ClosedError
+from agentmem.errors import ClosedError, CorruptionError
 
 __all__ = ["SqliteEngine"]
 
@@ -60,6 +61,10 @@ T = TypeVar("T")
 
 MEMORY: Final = ":memory:"
 _STORE_ID: Final = "SELECT store_id FROM store"
+_STRAYS: Final = """
+SELECT COUNT(*) FROM entries WHERE id < 1 OR id > COALESCE(
+    (SELECT first_entry_id + changes - 1 FROM commits ORDER BY revision DESC LIMIT 1), 0)
+"""
 _HEADS_WITHOUT_ENTRY: Final = """
 SELECT COUNT(*) FROM heads h LEFT JOIN entries e ON e.id = h.entry_id
 WHERE e.id IS NULL OR e.namespace <> h.namespace OR e.key <> h.key
@@ -167,7 +172,12 @@ class SqliteEngine(LineageReads):
         return self._read(lambda c: reads.position(c, self.now))
 
     def floor(self) -> int:
-        return self._read(lambda c: int(c.execute(reads.FLOOR).fetchone()[0]))
+        row = self._read(lambda c: c.execute(reads.FLOOR).fetchone())
+        if row is None:
+            raise CorruptionError(
+                f"{self._path} is damaged: its row in the table store is missing; restore a backup"
+            )
+        return int(row[0])
 
     def changed_since(self, revision: int, within: Range, expired: tuple[int, int]) -> list[Place]:
         return self._read(lambda c: reads.changed_since(c, revision, within, expired))
@@ -339,13 +349,22 @@ class SqliteEngine(LineageReads):
     def pulse(self) -> object:
         return self._read(lambda c: c.execute(_PULSE).fetchone())
 
+    def beside(self, after: int, upto: int) -> dict[int, int]:
+        return self._read(lambda c: tallies.beside(c, after, upto))
+
     def inspect(self) -> dict[str, Any]:
         def query(connection: driver.Connection) -> dict[str, Any]:
             connection.execute("BEGIN")
             try:
                 text.refresh(connection)
                 found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
-                problems = [*([] if found == ["ok"] else found), *changed_rows(connection)]
+                problems = [
+                    *([] if found == ["ok"] else found),
+                    *changed_rows(connection),
+                    *tallies.wrong(connection),
+                ]
+                if strays := connection.execute(_STRAYS).fetchone()[0]:
+                    problems.append(f"{strays} entries belong to no commit")
                 lost = connection.execute(_HEADS_WITHOUT_ENTRY).fetchone()[0]
                 lost += connection.execute(_ENTRIES_AFTER_HEAD).fetchone()[0]
             finally:

@@ -16,7 +16,7 @@ from agentmem.clock import MicrosecondClock
 from agentmem.engines.rows import (
     Migrations,
 )
-from agentmem.engines.sqlite import files, text
+from agentmem.engines.sqlite import files, tallies, text
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
@@ -29,6 +29,7 @@ __all__ = ["look", "migrate"]
 
 _SET: Final = "agentmem"
 _SEARCH: Final = "0002_add_search"  # what it makes can be filled by no SQL alone
+_COUNTS: Final = "0009_count_rows"  # the same
 _CREATE_CHECKSUMS: Final = (
     "CREATE TABLE IF NOT EXISTS agentmem_checksums (name TEXT PRIMARY KEY, checksum TEXT NOT NULL)"
 )
@@ -156,6 +157,8 @@ class _Step:
         if self._migration.name == _SEARCH:
             text.create(connection)
             text.fill(connection)
+        if self._migration.name == _COUNTS:
+            tallies.begin(connection)
         connection.execute(_ADD_STORE, (_new_store_id(), self._clock()))
         connection.execute(_ADD_CHECKSUM, (self._migration.name, self._migration.checksum))
 

@@ -36,7 +36,8 @@ e.text, e.created_at, e.expires_at, c.agent, c.op_id, c.committed_at
 """
 _COMMIT: Final = """
 c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata, c.base_revision,
-c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, r.fingerprint, r.result
+c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, c.beside, r.fingerprint,
+r.result
 """
 COMMITS: Final = (
     """

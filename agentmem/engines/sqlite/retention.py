@@ -32,7 +32,8 @@ CHANGES: Final = {
         VALUES (:namespace, :key, :revision, :purged_at, :agent, :note, 0, :checksum)
     """,
     "widen_purge": """
-        UPDATE purges SET revision = max(revision, :revision), checksum = NULL WHERE id = :id
+        UPDATE purges SET revision = max(revision, :revision), checksum = row_checksum(
+            namespace, key, max(revision, :revision), purged_at, agent, note) WHERE id = :id
     """,
     "finish_purge": """
         UPDATE purges SET finished = 1 WHERE namespace = :namespace AND key IS :key
@@ -49,14 +50,19 @@ CHANGES: Final = {
         DELETE FROM pending_vectors WHERE entry_id IN (SELECT value FROM json_each(:ids))
     """,
     "erase_results": """
-        UPDATE operation_results SET result = NULL, checksum = NULL,
-            fingerprint = CASE WHEN fingerprint IS NULL THEN NULL ELSE x'' END
+        UPDATE operation_results SET result = NULL,
+            fingerprint = CASE WHEN fingerprint IS NULL THEN NULL ELSE x'' END,
+            checksum = row_checksum(revision,
+                CASE WHEN fingerprint IS NULL THEN NULL ELSE x'' END, NULL)
         WHERE revision IN (SELECT value FROM json_each(:revisions))
             AND (length(fingerprint) > 0 OR result IS NOT NULL)
     """,
     "erase_conflicts": """
-        UPDATE conflicts SET ours = NULL, checksum = NULL,
-            status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END
+        UPDATE conflicts SET ours = NULL,
+            status = CASE WHEN status = 'open' THEN 'resolved' ELSE status END,
+            checksum = row_checksum(namespace, key,
+                CASE WHEN status = 'open' THEN 'resolved' ELSE status END, kind, strategy,
+                base_version, theirs_version, NULL, agent, op_id, revision, detected_at, note)
         WHERE id IN (SELECT value FROM json_each(:ids))
     """,
     "raise_floor": """
@@ -71,11 +77,13 @@ CHANGES: Final = {
                 WHERE e.id >= c.first_entry_id AND e.id < c.first_entry_id + c.changes))
     """,
     "drop_results": """
-        UPDATE operation_results SET result = NULL, checksum = NULL
+        UPDATE operation_results SET result = NULL,
+            checksum = row_checksum(revision, fingerprint, NULL)
         WHERE revision IN (SELECT value FROM json_each(:revisions)) AND result IS NOT NULL
     """,
     "erase_scan": """
-        UPDATE reads SET scan = :scan, checksum = NULL
+        UPDATE reads SET scan = :scan, checksum = row_checksum(revision, position, kind,
+            namespace, key, version, base_revision, :scan)
         WHERE revision = :revision AND position = :position
     """,
 }

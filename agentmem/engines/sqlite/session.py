@@ -31,7 +31,7 @@ from agentmem.engines.rows import (
     Start,
     StrategyRow,
 )
-from agentmem.engines.sqlite import coordination, lineage, reads, retention, text, vectors
+from agentmem.engines.sqlite import coordination, lineage, reads, retention, tallies, text, vectors
 from agentmem.engines.sqlite.checksums import checksum, with_checksum
 from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
 from agentmem.engines.sqlite.driver import (
@@ -51,9 +51,9 @@ __all__ = ["SqliteSession"]
 _NULL: Final = -1
 _INSERT_COMMIT: Final = """
 INSERT INTO commits (revision, committed_at, scope, op_id, agent, note, metadata, base_revision,
-    attempt, first_entry_id, changes, accepted, digests, hash)
+    attempt, first_entry_id, changes, accepted, digests, hash, beside)
 VALUES (?, ?, ?, NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), ?,
-    ?, ?, ?, NULLIF(?, -1), ?, ?)
+    ?, ?, ?, NULLIF(?, -1), ?, ?, NULLIF(?, -1))
 """
 _INSERT_RESULT: Final = (
     "INSERT INTO operation_results (revision, fingerprint, result, checksum) VALUES (?, ?, ?, ?)"
@@ -101,7 +101,8 @@ _CHANGES: Final = (
         "unset_tag": "DELETE FROM tags WHERE scope = :scope AND name = :name",
         "resolve_conflict": """
         UPDATE conflicts SET status = 'resolved', revision = :revision, note = :note,
-            checksum = NULL
+            checksum = row_checksum(namespace, key, 'resolved', kind, strategy, base_version,
+                theirs_version, ours, agent, op_id, :revision, detected_at, :note)
         WHERE id = :id AND status = 'open'
     """,
         "fence": "UPDATE store SET fence = fence + 1",
@@ -112,10 +113,13 @@ _CHANGES: Final = (
         VALUES (:id, :namespace, :key, :status, :kind, :strategy, :base_version,
             :theirs_version, :ours, :agent, :op_id, :revision, :detected_at, :note, :checksum)
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, revision = excluded.revision,
-            note = excluded.note, checksum = NULL
+            note = excluded.note, checksum = row_checksum(namespace, key, excluded.status, kind,
+                strategy, base_version, theirs_version, ours, agent, op_id, excluded.revision,
+                detected_at, excluded.note)
     """,
         "move_space": """
-        UPDATE vector_spaces SET set_id = :set_id, checksum = NULL WHERE namespace = :namespace
+        UPDATE vector_spaces SET set_id = :set_id, checksum = row_checksum(namespace, :set_id)
+        WHERE namespace = :namespace
     """,
         "drop_vectors": """
         DELETE FROM vectors WHERE id IN (SELECT id FROM vectors
@@ -136,7 +140,7 @@ _CHANGES: Final = (
     | coordination.CHANGES
     | retention.CHANGES
 )
-# What these write has a checksum, of these columns.
+# Rows that these insert have a checksum, of these columns.
 _SEALED: Final = {
     "set_strategy": ("pattern", "spec"),
     "set_tag": ("scope", "name", "revision", "created_at", "agent", "note"),
@@ -324,23 +328,29 @@ class SqliteSession:
             if rows.conflicts:
                 found = [(*each, checksum(each[1:])) for each in rows.conflicts]
                 cursor.executemany(_INSERT_CONFLICT, found)
+                tallies.note_conflicts(cursor, len(found))
             if rows.marks:
                 cursor.executemany(_INSERT_MARK, rows.marks)
             if rows.gone or rows.texts:
                 text.change(cursor, rows.gone, rows.texts)
             if rows.vectors or rows.pending or rows.settled or rows.sets or rows.spaces:
                 vectors.append(cursor, rows)
-            self._change(cursor, rows.changes)
+            if rows.changes:
+                self._change(cursor, rows.changes)
         except driver.Error as error:
             raise translated(error, self._connections.path) from error
 
     def _change(self, cursor: driver.Cursor, changes: Sequence[Change]) -> None:
+        counted = tallies.Counted(cursor)
         for change in changes:
             values = retention.bound(change.values)
             columns = _SEALED.get(change.name)
             if columns is not None:
                 values = values | {"checksum": checksum(values[name] for name in columns)}
+            counted.before(change.name, values)
             change.count = cursor.execute(_CHANGES[change.name], values).rowcount
+            counted.after(change.name, values, change.count)
+        counted.write()
 
     def _append_many(self, cursor: driver.Cursor, rows: NewCommit) -> None:
         cursor.executemany(_INSERT_COMMIT, map(_bound, rows.commits))

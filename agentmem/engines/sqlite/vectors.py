@@ -20,9 +20,10 @@ from agentmem.engines.rows import (
     VectorSet,
     vector_id,
 )
-from agentmem.engines.sqlite.checksums import with_checksum
+from agentmem.engines.sqlite.checksums import checksum
 from agentmem.engines.sqlite.driver import driver
 from agentmem.engines.sqlite.reads import ENTRY
+from agentmem.engines.sqlite.tallies import Counted
 
 __all__ = [
     "SPACES_COUNT",
@@ -154,19 +155,31 @@ class KnownSpaces:
 
 def append(cursor: driver.Cursor, rows: NewCommit) -> None:
     """Writes what a batch has of vectors."""
-    if rows.sets:
-        cursor.executemany(_ADD_SET, with_checksum(rows.sets))
+    counted = Counted(cursor)
+    for each in rows.sets:
+        values = each._asdict()
+        counted.before("add_set", values)
+        cursor.execute(_ADD_SET, (*each, checksum(each)))
+        counted.after("add_set", values, 1)
+    for space in rows.spaces:
+        values = {"namespace": space[0]}
+        counted.before("add_space", values)
+        cursor.execute(_ADD_SPACE, (*space, checksum(space)))
+        counted.after("add_space", values, 1)
     if rows.spaces:
-        cursor.executemany(_ADD_SPACE, with_checksum(rows.spaces))
         cursor.execute(_COUNT_SPACES)
     if len(rows.vectors) == 1:
-        cursor.execute(_ADD, rows.vectors[0])  # half of what executemany() costs
+        # Half of what executemany() costs.
+        counted.add("vectors", cursor.execute(_ADD, rows.vectors[0]).rowcount)
     elif rows.vectors:
-        cursor.executemany(_ADD, rows.vectors)
+        counted.add("vectors", cursor.executemany(_ADD, rows.vectors).rowcount)
     if rows.pending:
-        cursor.executemany(_ADD_PENDING, [(each,) for each in rows.pending])
+        pending = [(each,) for each in rows.pending]
+        counted.add("pending_vectors", cursor.executemany(_ADD_PENDING, pending).rowcount)
     if rows.settled:
-        cursor.executemany(_SETTLE, [(each,) for each in rows.settled])
+        settled = [(each,) for each in rows.settled]
+        counted.add("pending_vectors", -cursor.executemany(_SETTLE, settled).rowcount)
+    counted.write()
 
 
 def spaces(connection: Executes) -> Spaces:
