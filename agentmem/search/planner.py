@@ -128,6 +128,10 @@ def decayed(query: SearchQuery, score: float, row: EntryRow | None, instant: int
     return float(score * 0.5 ** (age / query.half_life_us))
 
 
+def _rank(each: Ranked) -> tuple[float, Place]:
+    return -each.score, each.place
+
+
 class Plan:
     """One search. What it needs of the world is given, so that it is the same for every index."""
 
@@ -161,6 +165,7 @@ class Plan:
         self._own = own if own is not None else Own()
         self._allowed = scope.readable(query.labels)
         self._rows: dict[int, EntryRow | None] = {}  # None: the view may not see it
+        self._has_looked = False  # at the floor, after all else was read
         # Own writes have ids below 0.
         self._own_places = {-1 - index: place for index, place in enumerate(self._own.entries)}
 
@@ -171,6 +176,7 @@ class Plan:
             depth += _SPARE
         self._score_own()
         while True:
+            self._has_looked = False
             self._texts.extend(depth)
             if self._query.words:
                 # After the index was read: what has changed since is in the difference.
@@ -184,7 +190,8 @@ class Plan:
             found = self._ranked()
             if found is not None:
                 # Not all that was read has looked at the floor, and the last of it counts.
-                check_floor(self._revision, self._engine.floor())
+                if not self._has_looked:
+                    check_floor(self._revision, self._engine.floor())
                 return found
             depth *= _DEEPER
 
@@ -202,8 +209,13 @@ class Plan:
         complete = texts.complete and (vectors is None or vectors.complete)
         near = vectors.scores if vectors is not None else {}
         words = texts.scores if self._query.mode != "vector" else {}
-        self._load([id for id in {**words, **near} if id >= 0])
-        found = [each for each in self._candidates(words, near) if self._wanted(each)]
+        by_vector = self._query.mode == "vector" and not self._own_places
+        self._load(list(near) if by_vector else [id for id in {**words, **near} if id >= 0])
+        found = (
+            self._near(near)
+            if by_vector
+            else [each for each in self._candidates(words, near) if self._wanted(each)]
+        )
         best_text = max((each.text for each in found), default=0.0)
         if not complete and not best_text and not texts.complete:
             return None  # what the others are measured by lies deeper
@@ -211,12 +223,15 @@ class Plan:
             score = combined(self._query, self._weight, each.text, each.similar, best_text)
             each.score = decayed(self._query, score, each.row, self._instant)
         found = self._cut(found)
-        found.sort(key=lambda each: (-each.score, each.place))
+        found.sort(key=_rank)
         depth = self._query.depth
         if not complete:
             last = found[depth - 1].score if len(found) >= depth else -2.0
             if last <= self._bound(best_text):
                 return None
+        if by_vector and self._query.half_life_us is None:
+            best = found[:depth]
+            return Answer(best, 0.0, {}, {each.place: rank for rank, each in enumerate(best, 1)})
         return Answer(
             found[:depth],
             best_text,
@@ -239,6 +254,8 @@ class Plan:
         for row in self._engine.entries(new, self._revision):
             if self._sees(row):
                 self._rows[row.id] = row
+        # What else would be read for the words of these entries comes after it.
+        self._has_looked = not self._query.words
 
     def _sees(self, row: EntryRow) -> bool:
         place = (row.namespace, row.key)
@@ -251,6 +268,15 @@ class Plan:
                 self._query.filter is None or self._query.filter.matches(load(row.value or "null"))
             )
         )
+
+    def _near(self, near: dict[int, float]) -> list[Ranked]:
+        """The candidates where vectors alone count, and the view has written nothing itself."""
+        rows = self._rows
+        return [
+            Ranked((row.namespace, row.key), row, None, 0.0, similar)
+            for id, similar in near.items()
+            if (row := rows[id]) is not None
+        ]
 
     def _candidates(self, words: dict[int, float], near: dict[int, float]) -> Iterable[Ranked]:
         rows = [(id, self._rows[id]) for id in {**words, **near} if id >= 0]

@@ -380,8 +380,10 @@ def _least_of_best(near: NDArray[np.float32], depth: int) -> float:
     groups = len(near) // _GROUP
     if depth > groups // 4:
         return float(np.partition(near, len(near) - depth)[len(near) - depth])
-    best = near[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
-    return float(np.partition(best, groups - depth)[groups - depth])
+    # As `max` and `np.partition` do, without what stands around them.
+    best = np.maximum.reduce(near[: groups * _GROUP].reshape(_GROUP, groups), axis=0)
+    best.partition(groups - depth)
+    return float(best[groups - depth])
 
 
 class ExactVectors:
@@ -406,7 +408,7 @@ class ExactVectors:
         near, count = self._near, len(self._near)
         if depth < count:
             least = _least_of_best(near, depth)
-            chosen = np.flatnonzero(near >= max(least - self._error, -1.5))
+            chosen = (near >= max(least - self._error, -1.5)).nonzero()[0]
             self.bound = least - self._error / 2
             self.complete = least < -1.5
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -675,3 +677,50 @@ def test_a_scoped_view_finds_only_what_it_may_see(store: agentmem.Store) -> None
         assert found == {("agents", "alice"), ("team",)}
     with pytest.raises(agentmem.AccessDeniedError):
         spanning.search("budget", namespace="agents/bob")
+
+
+@pytest.mark.parametrize("by", ["itself", "another"])
+def test_what_a_search_has_read_before_is_read_again_once_it_can_be_seen_no_more(
+    make_store: StoreMaker, clock: ManualClock, by: str
+) -> None:
+    """What changes without a revision: an expiry, an erased value, the floor."""
+    store = make_store()
+    other = make_store() if by == "another" else store
+    for key in "abc":
+        store.put(key, key, vector=[1, 0], ttl_s=60)
+
+    def found(view: agentmem.Store | agentmem.Snapshot) -> str:
+        return "".join(hit.entry.value for hit in view.search([1, 0]))
+
+    snap = store.snapshot()
+    assert found(store) == found(store) == found(snap) == "abc"
+    other.touch("a", 1)
+    clock.advance(2)
+    assert found(store) == "bc"
+    assert found(snap) == "abc"
+    other.admin.purge("b")
+    assert found(store) == "c"
+    assert found(snap) == "ac"
+    other.put("c", "d", vector=[1, 0], overwrite=True)
+    assert found(store) == "d"
+    assert found(snap) == "ac"
+    other.admin.compact(keep_versions=1)
+    assert found(store) == "d"
+    for _ in range(2):
+        with pytest.raises(agentmem.CompactedError):
+            found(snap)
+
+
+def test_a_search_in_a_thread_sees_what_others_have_committed_since(
+    make_store: StoreMaker, clock: ManualClock
+) -> None:
+    store = make_store()
+    store.put("k", 1, vector=[1, 0], ttl_s=60)
+    with ThreadPoolExecutor(1) as thread:
+        for number in range(2, 6):
+            assert [hit.entry.value for hit in store.search([1, 0])] == [number - 1]
+            thread.submit(store.put, "k", number, vector=[1, 0], overwrite=True).result()
+            assert thread.submit(store.search, [1, 0]).result()[0].entry.value == number
+        assert store.search([1, 0])[0].entry.expires_at is None
+        thread.submit(store.touch, "k", 1).result()
+        assert store.search([1, 0])[0].entry.expires_at == clock() + timedelta(seconds=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -48,6 +49,7 @@ from agentmem.engines.sqlite.checksums import changed_rows
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
+from agentmem.engines.sqlite.kept import Kept
 from agentmem.engines.sqlite.lane import SqliteLane
 from agentmem.engines.sqlite.lineage import LineageReads
 from agentmem.engines.sqlite.lock import FairLock
@@ -113,6 +115,8 @@ class SqliteEngine(LineageReads):
         self._lock = FairLock(self._path)
         self._lane = SqliteLane(self._path)
         self._known_spaces = vectors.KnownSpaces()
+        self._kept = threading.local()
+        self._all_kept: weakref.WeakSet[Kept] = weakref.WeakSet()
         self._close = weakref.finalize(
             self,
             _close,
@@ -275,7 +279,14 @@ class SqliteEngine(LineageReads):
         return self._read(lambda c: reads.expiries(c, after, upto, limit))
 
     def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
-        return self._read(lambda c: reads.entries(c, ids, revision))
+        return self._read(lambda c: self._kept_of(c).entries(ids, revision))
+
+    def _kept_of(self, connection: driver.Connection) -> Kept:
+        kept: Kept | None = getattr(self._kept, "of", None)
+        if kept is None or kept.connection is not connection:
+            kept = self._kept.of = Kept(connection)
+            self._all_kept.add(kept)
+        return kept
 
     def text_hits(
         self, words: Sequence[str], within: Range, revision: int, limit: int
@@ -292,7 +303,7 @@ class SqliteEngine(LineageReads):
         return self._read(lambda c: int(c.execute(vectors.SPACES_COUNT).fetchone()[0]))
 
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
-        return self._read(lambda c: vectors.of_entries(c, set_id, entries))
+        return self._read(lambda c: self._kept_of(c).vectors(set_id, entries))
 
     def vector_revisions(self, set_id: int, entries: Sequence[int]) -> dict[int, int]:
         return self._read(lambda c: vectors.late(c, set_id, entries))
@@ -407,6 +418,8 @@ class SqliteEngine(LineageReads):
 
     def scrub(self, timeout_ms: int, told: Callable[[int, int], None]) -> bool:
         retention.scrub(self._connections, self._lock, timeout_ms, told)
+        for kept in list(self._all_kept):
+            kept.forget()
         return False
 
     def close(self) -> None:
