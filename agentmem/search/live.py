@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveVectors", "Rows"]
 
 _PAGE: Final = 4_096  # rows that are loaded at once
-_LEAST_BLOCK: Final = 64
+_LEAST_BLOCK: Final = 512  # small ones cost a call each, whatever they hold
 _GROWTH: Final = 16  # a new block has a sixteenth of the rows that are there
 _MAX_BLOCK: Final = 8_192
 _MAX_DEAD: Final = 8  # rows that were replaced are dropped when they are more than one in eight

@@ -407,6 +407,7 @@ def test_a_row_that_agentmem_has_changed_is_watched_from_then_on(
         ("operation_results", "result", "1"),
         ("purges", "revision", 1),
         ("purges", "finished", 0),
+        ("merge_strategies", "checksum", None),
     ):
         rows = SqliteRows(connection)
         row = rows.select(table)[0]

@@ -22,7 +22,7 @@ from agentmem.engines.sqlite.driver import driver
 __all__ = ["Kept"]
 
 _VERSION: Final = "PRAGMA data_version"
-_MAX_ROWS: Final = 1_024
+_MAX_ROWS: Final = 4_096  # and as many vectors
 _MAX_CHARACTERS: Final = 4_096  # of the value and text of an entry that is kept
 _MAX_BYTES: Final = 8_192  # of a vector that is kept
 
