@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentmem import AgentMemError, Commit, Difference, Entry, Store, Transaction
+from agentmem import AccessDeniedError, AgentMemError, Commit, Difference, Entry, Store, Transaction
 from agentmem.history.diff import differences
 from agentmem.model import MISSING
 from langchain_agentmem.budget import Budget
@@ -86,6 +86,29 @@ class Desk:
         """The entry of a key; None if it is absent."""
         labels, key = place
         return self.view.get(key, namespace=labels)
+
+    def readable(self, keys: Iterable[str], labels: tuple[str, ...]) -> dict[str, Entry[Any]]:
+        """The entries of keys; those that this view may not read are left out.
+
+        What an agent knows may come from tools with another access.
+        """
+        keys = list(keys)
+        try:
+            return self.view.get_many(keys, namespace=labels)
+        except AccessDeniedError:
+            if len(keys) == 1:
+                return {}
+            alone = [self.readable([key], labels) for key in keys]
+            return {key: entry for found in alone for key, entry in found.items()}
+
+    def may_read(self, place: Place) -> bool:
+        """Whether this view may read a key."""
+        labels, key = place
+        try:
+            self.view.get(key, namespace=labels)
+        except AccessDeniedError:
+            return False
+        return True
 
     def absent_as_of(self, place: Place) -> int:
         """What is known of a key that was read and is absent; see `reads`."""
@@ -172,7 +195,7 @@ class Desk:
                 continue
             labels, key = place_of(path)
             # Looked at through the store first: what the transaction reads is cited.
-            entry = self.view.get(key, namespace=labels)
+            entry = self.readable([key], labels).get(key)
             if entry is None or entry.version != told:
                 continue
             if (entry.revision or 0) <= tx.revision:

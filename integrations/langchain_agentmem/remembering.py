@@ -108,9 +108,10 @@ class Remembering:
         for labels, key in places:
             keys.setdefault(labels, []).append(key)
         for labels, names in keys.items():
-            found = self._desk.view.get_many(names, namespace=labels)
+            found = self._desk.readable(names, labels)
             for name in names:
-                yield (labels, name), found.get(name)
+                if name in found or self._desk.may_read((labels, name)):
+                    yield (labels, name), found.get(name)
 
     def _notice(self, place: Place, told: int, entry: Entry[Any] | None) -> _Part:
         path = path_of(place)

@@ -352,6 +352,33 @@ def test_what_parallel_calls_bring_merges_in_any_order(a: Reads, b: Reads, c: Re
     assert merge_reads(None, a) == merge_reads(a, None) == a
 
 
+def test_what_only_other_tools_may_read_is_no_hindrance(memory: agentmem.Store) -> None:
+    bob = bobs(memory)
+    bob.put_many({"open": 1, "secret": 1})
+    wide = AgentMemToolkit(memory, namespace="team", tools=["memory_read"])
+    access = {"open": "write", "mine": "write"}
+    narrow = AgentMemToolkit(memory, namespace="team", access=access, tools=["memory_write"])
+    model = ScriptedModel(
+        calls(("memory_read", {"key": "open"}), ("memory_read", {"key": "secret"})),
+        after(
+            lambda: bob.put_many({"open": 2, "secret": 2}, overwrite=True),
+            calls(("memory_write", {"key": "mine", "value": 1})),
+        ),
+        DONE,
+    )
+    agent = create_agent(
+        model,
+        [*wide.get_tools(), *narrow.get_tools()],
+        middleware=[AgentMemMiddleware(memory, namespace="team", access=access)],
+        checkpointer=InMemorySaver(),
+    )
+    out = agent.invoke({"messages": [HumanMessage("go")]}, T)
+    assert results(out)[-1].status == "success"
+    told = model.given[-1][0].text
+    assert "open: version 1 -> version 2" in told
+    assert "secret" not in told
+
+
 # A person settles.
 
 
