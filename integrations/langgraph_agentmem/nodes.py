@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
 
+from langchain_core.runnables import Runnable
+
 from agentmem import CompactedError, Store, Transaction
 from langchain_agentmem.runs import Run, current_run
 from langgraph_agentmem.results import decoded, encoded
@@ -79,6 +81,10 @@ def transactional_node(
         raise TypeError(f"store is an AgentMemStore or agentmem.Store, not {type(store).__name__}")
 
     def decorate(function: F) -> F:
+        if not callable(function) or isinstance(function, Runnable):
+            raise TypeError(
+                "a transactional node is a function; for a runnable, write one that invokes it"
+            )
         node = _Node(below, function, op_id or _operation(_name_of(function)), agent)
         run = functools.partial(node.transact, attempts=attempts, merge=merge)
 
@@ -144,7 +150,7 @@ class _Node:
         """Runs a call in a transaction, and returns what it, or its first run, returned."""
         outer = running_transaction(self._store)
         if outer is not None:
-            return call(outer)  # part of a node that is one already
+            return call(outer.tx)  # part of a node that is one already
 
         def run(tx: Transaction) -> Any:
             with running_in(self._store, tx):
@@ -177,7 +183,7 @@ class _Node:
         """
         outer = running_transaction(self._store)
         if outer is not None:
-            return await self.call(outer, args, kwargs)
+            return await self.call(outer.tx, args, kwargs)
         loop = asyncio.get_running_loop()
         inner: list[Future[Any]] = []
 

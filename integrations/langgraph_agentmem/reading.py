@@ -103,8 +103,7 @@ class Reader:
 
     def _note(self, entry: Entry[Any], *, refresh: bool) -> None:
         place = (entry.namespace, entry.key)
-        if entry.version is not None:
-            self.seen.append((place, entry.version))
+        self.seen.append((place, entry.version or 0))
         if refresh and entry.expires_at is not None:
             self.touched.append((place, entry.revision))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -30,12 +31,11 @@ from agentmem import (
     InvalidValueError,
     Snapshot,
     Store,
-    Transaction,
 )
 from agentmem.views import View
 from langchain_agentmem.opening import HoldsStore, Target
 from langgraph_agentmem.reading import Reader, check_writable
-from langgraph_agentmem.running import running_transaction
+from langgraph_agentmem.running import Running, running_transaction
 from langgraph_agentmem.seen import Caller, Place, SeenVersions, current_caller
 from langgraph_agentmem.sweeping import INTERVAL_MINUTES, Sweeper
 from langgraph_agentmem.texts import Index, prefetched
@@ -189,14 +189,14 @@ class AgentMemStore(HoldsStore, BaseStore):
             return self._batch(ops, caller)
 
     def _batch(self, ops: list[Op], caller: Caller) -> list[Result]:
-        tx = running_transaction(self.store)
+        running = running_transaction(self.store)
         puts = _last_puts(ops)
         if self._at is not None:
             if puts:
                 raise AccessDeniedError("a snapshot cannot be written", access="write")
             return _answers(Reader(self._at, self._index), ops)
-        if tx is not None:
-            return self._in_transaction(tx, ops, puts)
+        if running is not None:
+            return self._in_transaction(running, ops, puts, caller)
         if not puts:
             return self._read(ops, caller)
         if len(ops) == 1 and self._put_alone(cast(PutOp, ops[0]), caller):
@@ -204,14 +204,15 @@ class AgentMemStore(HoldsStore, BaseStore):
         return self._commit(ops, puts, caller)
 
     def _in_transaction(
-        self, tx: Transaction, ops: list[Op], puts: dict[Place, PutOp]
+        self, running: Running, ops: list[Op], puts: dict[Place, PutOp], caller: Caller
     ) -> list[Result]:
-        reader = Reader(tx, self._index)
+        reader = Reader(running.tx, self._index)
         results = _answers(reader, ops)
-        refresh_in(tx, reader.touched)
-        writer = Writer(tx, self._index)
-        for op in puts.values():
-            writer.write(op)
+        refresh_in(running.tx, reader.touched)
+        running.read(caller, (place for place, _version in reader.seen))
+        writer = Writer(running.tx, self._index)
+        for place, op in puts.items():
+            running.write(caller, place, functools.partial(writer.write, op))
         return results
 
     def _read(self, ops: list[Op], caller: Caller) -> list[Result]:
