@@ -18,7 +18,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 
-from agentmem import Entry, Hit
+from agentmem import Entry, Hit, Transaction
 from agentmem.filters import Filter
 from agentmem.views import View
 from langgraph_agentmem.filtering import where_of
@@ -110,12 +110,22 @@ class Reader:
     def _newest(self, op: SearchOp, where: object) -> list[Entry[Any]]:
         entries = [
             entry
-            for entry in self.view.list(op.namespace_prefix, where=where)
+            for root in self._roots(op.namespace_prefix)
+            for entry in self.view.list(root, where=where)
             if is_addressable(entry.namespace)
         ]
         # Own writes of a transaction come first; of one commit, the order of the keys stays.
         entries.sort(key=lambda entry: (entry.revision is not None, -(entry.revision or 0)))
         return entries[op.offset : op.offset + op.limit]
+
+    def _roots(self, prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Where to look: not at all checkpoints of a store, only to leave them out.
+
+        A transaction looks at everything, so that a new namespace conflicts with what it saw.
+        """
+        if prefix or isinstance(self.view, Transaction):
+            return [prefix]
+        return [root for root in self.view.namespaces(depth=1) if is_addressable(root)]
 
     def _nearest(
         self, op: SearchOp, where: dict[str, Any] | None, vector: Any

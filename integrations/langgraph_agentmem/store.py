@@ -84,6 +84,7 @@ class AgentMemStore(HoldsStore, BaseStore):
         agentmem: the store below, for snapshots, history, merge strategies, transactions.
     """
 
+    __module__ = "langgraph_agentmem"
     supports_ttl = True
 
     def __init__(
@@ -152,6 +153,12 @@ class AgentMemStore(HoldsStore, BaseStore):
         """
         with cls(conn_string, index=index, ttl=ttl, **options) as store:
             yield store
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await asyncio.to_thread(self.close)
 
     def setup(self) -> None:
         """Does nothing: opening a store makes its tables. LangGraph's stores need the call."""
