@@ -24,6 +24,7 @@ from benchmarks import (
     counters,
     exchange,
     history,
+    langgraph_stores,
     postgres,
     postgres_counter,
     processes,
@@ -67,6 +68,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *postgres.BENCHMARKS,
     *postgres_counter.BENCHMARKS,
     *watching.BENCHMARKS,
+    *langgraph_stores.BENCHMARKS,
 )
 _STORE_VARIABLE: Final = "AGENTMEM_TEST_DSN"
 
