@@ -13,10 +13,12 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Final
 
+from langchain_core.runnables.config import var_child_runnable_config
+
 from agentmem import Conflict, ConflictError, InvalidValueError, Store, Transaction
 from langgraph_agentmem.seen import Caller, Place, SeenVersions
 
-__all__ = ["Running", "running_in", "running_transaction"]
+__all__ = ["Running", "is_outside", "running_in", "running_transaction"]
 
 _SHARED: Final = ("transaction", 1)
 
@@ -77,6 +79,11 @@ def running_in(store: Store, tx: Transaction) -> Iterator[None]:
         yield
     finally:
         _running.reset(token)
+
+
+def is_outside() -> bool:
+    """Whether the code at hand runs in no graph, and in no transaction of a node."""
+    return var_child_runnable_config.get() is None and not _running.get()
 
 
 def running_transaction(store: Store) -> Running | None:

@@ -34,8 +34,9 @@ from agentmem import (
 )
 from agentmem.views import View
 from langchain_agentmem.opening import HoldsStore, Target
+from langgraph_agentmem.quick import present_row, quick_item
 from langgraph_agentmem.reading import Reader, check_writable
-from langgraph_agentmem.running import Running, running_transaction
+from langgraph_agentmem.running import Running, is_outside, running_transaction
 from langgraph_agentmem.seen import Caller, Place, SeenVersions, current_caller
 from langgraph_agentmem.sweeping import INTERVAL_MINUTES, Sweeper
 from langgraph_agentmem.texts import Index, prefetched
@@ -131,6 +132,7 @@ class AgentMemStore(HoldsStore, BaseStore):
         self._conflicts = conflicts
         self._agent = agent
         self._at: Snapshot | None = None
+        self._whole = self.store._scope.is_root
         self._seen = SeenVersions()
         self._sweeper = Sweeper(self.sweep_ttl)
 
@@ -169,6 +171,26 @@ class AgentMemStore(HoldsStore, BaseStore):
         super().close()
 
     # LangGraph's interface. What is not here is done by `BaseStore`, with `batch`.
+
+    def get(
+        self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None
+    ) -> Item | None:
+        """One item, or None.
+
+        Args:
+            refresh_ttl: whether it lives on from now, if it has a time to live; None: as the
+                TTL configuration says, by default it does.
+
+        Raises:
+            InvalidNamespaceError: a label is no label.
+        """
+        if self._whole and type(namespace) is tuple and is_outside() and self._at is None:
+            row = present_row(self.store, namespace, str(key))
+            if row is None:
+                return None
+            if row.expires_at is None:
+                return quick_item(row, namespace)
+        return super().get(namespace, key, refresh_ttl=refresh_ttl)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Carries out operations as one transaction.
