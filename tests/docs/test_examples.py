@@ -75,6 +75,10 @@ _SABOTAGE: Final = {
         import langchain_agentmem
         langchain_agentmem.AgentMemRetriever.at = lambda retriever: retriever
     """,
+    "langgraph_team.py": """
+        import langgraph_agentmem.store
+        langgraph_agentmem.store.AgentMemStore._base = lambda store, caller, place: None
+    """,
     "event_driven.py": """
         agentmem.Transaction.ack = lambda tx, event: None
     """,

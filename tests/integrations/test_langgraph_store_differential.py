@@ -25,10 +25,12 @@ Where they differ among themselves, or from us on purpose, this page says so and
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,10 +45,14 @@ from langgraph.store.base import (
     SearchOp,
 )
 from langgraph.store.memory import InMemoryStore
+from langgraph.store.postgres import PostgresStore
 from langgraph.store.sqlite import SqliteStore
+from psycopg import sql
+from psycopg.rows import dict_row
 
 from langgraph_agentmem import AgentMemStore
 from tests.embedders import DIMENSION, WordsEmbedder
+from tests.postgres_server import new_name, server_url
 
 _LABELS: Final = ("a", "b", "a-b", "é", "*x")
 _KEYS: Final = ("k", "k2", "%", "a.b", "'; --")
@@ -218,3 +224,74 @@ def test_the_nearest_field_of_an_item_counts_as_in_the_memory_store(
     expected = [item.score for item in ranked][offset : offset + limit]
     assert [item.score for item in found] == pytest.approx(expected, abs=1e-5)
     assert found == whole[offset : offset + limit]
+
+
+@pytest.fixture
+def peer_on_postgres() -> Iterator[str]:
+    """A schema of its own on the shared server, for LangGraph's PostgreSQL store."""
+    schema = f"langgraph_{new_name()}"
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"))
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        yield schema
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+
+def test_the_postgresql_store_answers_alike(peer_on_postgres: str, seed: int) -> None:
+    chance = random.Random(seed)
+    embedder = WordsEmbedder()
+    index: Any = {"dims": DIMENSION, "embed": lambda texts: embedder(texts).tolist()}
+    index["fields"] = ["title", "parts[*]"]
+    shown: list[Op] = [
+        SearchOp((), None, 1_000),
+        SearchOp(("a",), {"n": 1}, 1_000),
+        SearchOp((), {"n": {"$ne": 1}}, 1_000),
+        SearchOp((), {"title": {"$gte": "m"}}, 1_000),
+        SearchOp((), {"n": {"$eq": 2}, "title": {"$ne": "x"}}, 1_000),
+        SearchOp((), {"parts": ["part red"]}, 1_000),
+        SearchOp((), {"flag": True}, 1_000),
+        ListNamespacesOp((MatchCondition("prefix", ("*", "b")),), None, 1_000),
+        ListNamespacesOp((MatchCondition("suffix", ("a",)),), 1, 1_000),
+    ]
+    with (
+        ours(index=index) as store,
+        psycopg.connect(
+            server_url(), autocommit=True, prepare_threshold=0, row_factory=dict_row
+        ) as connection,
+    ):
+        connection.execute(
+            sql.SQL("SET search_path TO {}, public").format(sql.Identifier(peer_on_postgres))
+        )
+        peer = PostgresStore(connection, index=index)
+        peer.setup()
+        for _round in range(12):
+            ops: list[Op] = []
+            for _op in range(3):
+                namespace = tuple(chance.choices("ab", k=chance.randint(1, 2)))
+                key = chance.choice(_KEYS)
+                title = " ".join(chance.choices(_WORDS, k=2))
+                value = {"n": chance.randint(0, 2), "title": title, "flag": chance.random() < 0.5}
+                if chance.random() < 0.5:
+                    value["parts"] = [f"part {word}" for word in chance.sample(_WORDS, 2)]
+                    value["parts"] = value["parts"][: chance.randint(1, 2)]
+                ops.append(PutOp(namespace, key, value if chance.random() < 0.8 else None))
+                ops.append(GetOp(namespace, key))
+            for batch in (ops, shown):
+                answers = [plain(each) for each in store.batch(batch)]
+                assert answers == [plain(each) for each in peer.batch(batch)]
+            for query in _WORDS[:2]:
+                found = {
+                    (item.namespace, item.key): item
+                    for item in store.search((), query=query, limit=100)
+                }
+                theirs = {
+                    (item.namespace, item.key): item
+                    for item in peer.search((), query=query, limit=100)
+                }
+                assert set(found) == set(theirs)
+                for place, item in found.items():
+                    if item.created_at == item.updated_at:
+                        score = theirs[place].score
+                    else:  # theirs may have kept a part that the item has lost
+                        score = min(item.score or 0, theirs[place].score or 0)
+                    assert item.score == pytest.approx(score, abs=1e-4)
