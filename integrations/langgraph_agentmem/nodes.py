@@ -61,7 +61,7 @@ def transactional_node(
         attempts: how often the node may run if what it read was changed meanwhile. With 1, a
             conflict is raised, for LangGraph's retry policy.
         merge: let merge strategies settle conflicts, instead of running the node again.
-        agent: who writes, in the log; None: the node.
+        agent: who writes, in the log; None: the agent of the store or, without one, the node.
         op_id: another operation id, made from the run; None from it: not once, but each time.
 
     Returns: a decorator for functions and ``async def`` functions.
@@ -76,7 +76,10 @@ def transactional_node(
         InvalidValueError: what the node returns is not JSON, messages, ``Command``, ``Send`` or
             ``Overwrite``; nothing was written.
     """
-    below = store.agentmem if isinstance(store, AgentMemStore) else store
+    below: Any = store
+    if isinstance(store, AgentMemStore):
+        below = store.agentmem
+        agent = store.agent if agent is None else agent
     if not isinstance(below, Store):
         raise TypeError(f"store is an AgentMemStore or agentmem.Store, not {type(store).__name__}")
 

@@ -62,7 +62,7 @@ class Running:
                 )
             put()
             self._writes[place] = written + 1
-            self._seen.note(within, [(place, written + 1)])
+            self._seen.note(within, [(place, written + 1)], written=True)
 
     def _in_it(self, caller: Caller) -> Caller:
         return replace(caller, attempt=_SHARED)

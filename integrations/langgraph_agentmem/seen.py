@@ -10,7 +10,8 @@ retry counts as an attempt with a memory of its own. Within a task, calls may ru
                                put notes: from version 1, so it conflicts
 
 Each of them is a flow: a runnable's run, in an asyncio task or a thread. A flow that has not read
-a key itself goes on from what the task last read or wrote.
+a key itself goes on from what the task last read or wrote; what it then writes is known to the flow
+that it goes on from as well, as when a node waits for a put with ``asyncio.wait_for``.
 """
 
 from __future__ import annotations
@@ -91,20 +92,25 @@ def _strand() -> tuple[str, int]:
 
 @dataclass(slots=True)
 class _Seen:
-    """What one attempt of a task has seen: by flow, and whichever flow was last."""
+    """What one attempt of a task has seen: by flow, and which flow was the last."""
 
     by_flow: dict[tuple[object, Place], int] = field(default_factory=dict)
-    last: dict[Place, int] = field(default_factory=dict)
+    last: dict[Place, object] = field(default_factory=dict)
 
     def note(self, flow: object, place: Place, version: int) -> None:
         # Taken out first, so that what was read again is not the oldest.
         self.by_flow.pop((flow, place), None)
         self.last.pop(place, None)
-        self.by_flow[flow, place] = self.last[place] = version
+        self.by_flow[flow, place] = version
+        self.last[place] = flow
         if len(self.by_flow) > MAX_KEYS:
             del self.by_flow[next(iter(self.by_flow))]
         if len(self.last) > MAX_KEYS:
             del self.last[next(iter(self.last))]
+
+    def source(self, flow: object, place: Place) -> object:
+        """The flow whose reading a write goes on from: itself, if it has read."""
+        return flow if (flow, place) in self.by_flow else self.last.get(place)
 
 
 class SeenVersions:
@@ -114,7 +120,9 @@ class SeenVersions:
         self._lock = threading.Lock()  # protects _attempts and what is in it
         self._attempts: OrderedDict[_Attempt, _Seen] = OrderedDict()
 
-    def note(self, caller: Caller, found: Iterable[tuple[Place, int]]) -> None:
+    def note(
+        self, caller: Caller, found: Iterable[tuple[Place, int]], *, written: bool = False
+    ) -> None:
         """Remembers what a caller has read, or written."""
         if caller.attempt is None:
             return
@@ -127,6 +135,9 @@ class SeenVersions:
             else:
                 self._attempts.move_to_end(caller.attempt)
             for place, version in found:
+                source = seen.source(caller.flow, place) if written else None
+                if source is not None:
+                    seen.note(source, place, version)
                 seen.note(caller.flow, place, version)
 
     def base(self, caller: Caller, place: Place) -> int | None:
@@ -137,8 +148,7 @@ class SeenVersions:
             seen = self._attempts.get(caller.attempt)
             if seen is None:
                 return None
-            own = seen.by_flow.get((caller.flow, place))
-            return own if own is not None else seen.last.get(place)
+            return seen.by_flow.get((seen.source(caller.flow, place), place))
 
     def __len__(self) -> int:
         with self._lock:

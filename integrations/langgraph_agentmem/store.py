@@ -83,6 +83,7 @@ class AgentMemStore(HoldsStore, BaseStore):
 
     Attributes:
         agentmem: the store below, for snapshots, history, merge strategies, transactions.
+        agent: who writes, as given; None: the agent of the store or, without one, the node.
     """
 
     __module__ = "langgraph_agentmem"
@@ -108,7 +109,7 @@ class AgentMemStore(HoldsStore, BaseStore):
             ttl: how long items live, as for LangGraph's stores. Expired items are never shown.
             conflicts: ``"detect"`` protects what tasks write; ``"overwrite"`` lets the last
                 write win there as well.
-            agent: who writes, in the log; None: the node, in a task.
+            agent: who writes, in the log; None: the agent of the store or, without one, the node.
             options: of `agentmem.open`, if a target is opened.
 
         Raises:
@@ -130,7 +131,7 @@ class AgentMemStore(HoldsStore, BaseStore):
         self.index_config = index
         self.ttl_config = ttl
         self._conflicts = conflicts
-        self._agent = agent
+        self.agent = agent
         self._at: Snapshot | None = None
         self._whole = self.store._scope.is_root
         self._seen = SeenVersions()
@@ -265,7 +266,7 @@ class AgentMemStore(HoldsStore, BaseStore):
             op.key, dict(op.value), namespace=op.namespace, overwrite=True, text=text,
             **self._who(caller),
         )  # fmt: skip
-        self._seen.note(caller, [((op.namespace, op.key), entry.version or 0)])
+        self._seen.note(caller, [((op.namespace, op.key), entry.version or 0)], written=True)
         return True
 
     def _commit(self, ops: list[Op], puts: dict[Place, PutOp], caller: Caller) -> list[Result]:
@@ -292,7 +293,7 @@ class AgentMemStore(HoldsStore, BaseStore):
                     raise
             else:
                 self._seen.note(caller, reader.seen)
-                self._seen.note(caller, _written(commit, puts))
+                self._seen.note(caller, _written(commit, puts), written=True)
                 return results
         raise AssertionError("the last attempt returns or raises")
 
@@ -302,7 +303,7 @@ class AgentMemStore(HoldsStore, BaseStore):
     def _who(self, caller: Caller) -> dict[str, Any]:
         """Who commits, and in which run."""
         run = caller.run
-        agent = self._agent
+        agent = self.agent
         if agent is None and self.store._scope.agent is None:
             agent = run.node
         return {"agent": agent, "metadata": run.metadata() or None}

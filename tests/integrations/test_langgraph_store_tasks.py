@@ -322,6 +322,19 @@ def test_what_was_read_in_one_thread_is_carried_by_a_write_in_another(one: Agent
         in_task(one, work, asynchronous=True)
 
 
+def test_who_waits_for_a_put_elsewhere_knows_of_it(one: AgentMemStore) -> None:
+    async def work(store: BaseStore) -> None:
+        await store.aget(NS, "k")
+        await asyncio.create_task(store.aput(NS, "k", {"n": 1}))
+        await store.aput(NS, "k", {"n": 2})
+        other_writes(one, {"n": 3})
+        with pytest.raises(agentmem.ConflictError):
+            await asyncio.create_task(store.aput(NS, "k", {"n": 4}))
+
+    in_task(one, work, asynchronous=True)
+    assert one.version_of(NS, "k") == 3
+
+
 def test_no_more_is_remembered_than_the_limits_say(
     one: AgentMemStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
