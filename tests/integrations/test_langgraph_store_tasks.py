@@ -273,22 +273,25 @@ def test_parallel_coroutines_of_one_node_do_not_overwrite_each_other(one: AgentM
     outcomes: list[object] = []
 
     async def work(store: BaseStore) -> None:
-        have_read = asyncio.Barrier(2)
+        have_read, written = asyncio.Barrier(2), asyncio.Event()
 
         async def note(name: str) -> None:
             await store.aget(NS, "k")
             await have_read.wait()
+            if name == "b":
+                await written.wait()
             await store.aput(NS, "k", {"by": name})
+            written.set()
 
         outcomes.extend(await asyncio.gather(note("a"), note("b"), return_exceptions=True))
 
     in_task(one, work, asynchronous=True)
-    assert sorted(type(each).__name__ for each in outcomes) == ["ConflictError", "NoneType"]
+    assert [type(each).__name__ for each in outcomes] == ["NoneType", "ConflictError"]
     assert one.version_of(NS, "k") == 1
 
 
 def test_parallel_tools_of_one_node_do_not_overwrite_each_other(one: AgentMemStore) -> None:
-    have_read = threading.Barrier(2)
+    have_read, written = threading.Barrier(2), threading.Event()
 
     @tool
     def note(name: str) -> str:
@@ -297,7 +300,10 @@ def test_parallel_tools_of_one_node_do_not_overwrite_each_other(one: AgentMemSto
         found = store.get(NS, "k")
         notes = found.value["notes"] if found else []
         have_read.wait(60)
+        if name == "b":
+            written.wait(60)
         store.put(NS, "k", {"notes": [*notes, name]})
+        written.set()
         return "noted"
 
     builder = StateGraph(MessagesState)
