@@ -268,6 +268,29 @@ def test_a_replayed_node_applies_once_and_returns_what_it_returned(memory: Agent
     assert count_of(memory) == 2
 
 
+@pytest.mark.parametrize("called", [False, True], ids=["as a node", "called by a node"])
+def test_a_replayed_node_of_a_subgraph_applies_once(one: AgentMemStore, called: bool) -> None:
+    runs: list[int] = []
+
+    @transactional_node(one)
+    def node(state: State, *, store: BaseStore) -> None:
+        runs.append(add(store))
+        saver.away = len(runs) == 1
+
+    def call(state: State, config: RunnableConfig) -> Any:
+        return inner.invoke(state, config)
+
+    saver = Unwell()
+    inner = graph_of(one, node)
+    graph = graph_of(one, call if called else inner, saver=saver)
+    with pytest.raises(OSError, match="away"):
+        graph.invoke({"done": []}, CONFIG, durability="sync")
+    saver.away = False
+    graph.invoke(None, CONFIG, durability="sync")
+    assert runs == [1]
+    assert count_of(one) == 1
+
+
 def test_the_same_without_a_transaction_applies_twice(one: AgentMemStore) -> None:
     def node(state: State, *, store: BaseStore) -> None:
         saver.away = add(store) == 1
@@ -385,9 +408,10 @@ def test_an_asynchronous_node_that_is_cancelled_writes_nothing(one: AgentMemStor
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        # Here: at its end the loop would cancel whatever was left.
+        assert await asyncio.to_thread(ended.wait, 60)
 
     asyncio.run(use())
-    assert ended.wait(60)
     assert one.agentmem.revision == 0
 
 

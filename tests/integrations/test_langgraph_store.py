@@ -159,6 +159,7 @@ def test_filters_compare_names_and_six_operators(memory: AgentMemStore) -> None:
     assert found({"meta": {"a": {"b": {"$gte": 1}}}}) == ["one", "two"]
     assert found({"meta.a.b": 2}) == ["dots", "two"]
     assert found({"$or": [1]}) == ["dots"]
+    assert found({"..": 1}) == found({"meta..a": 1}) == []
     assert found({"x' OR 1=1 --": 1}) == ["dots"]
     assert found({}) == ["dots", "one", "two"]
     for bad in ({"n": {"$regex": "x"}}, {"n": {"$gt": None}}, {"n": {"$or": []}}, {"": 1}):
@@ -339,6 +340,26 @@ def test_an_item_is_as_near_as_its_nearest_field(indexed: AgentMemStore) -> None
     assert all(item.score is not None and item.score < 0.9 for item in found)
     indexed.delete(DOCS, "b")
     assert keys(indexed.search(("docs",), query="green hill")) == ["a"]
+
+
+def test_a_filter_holds_for_items_that_are_found_by_a_further_field(
+    indexed: AgentMemStore,
+) -> None:
+    indexed.put(DOCS, "a", {"title": "red moon", "parts": ["green tree", "blue sea"]})
+    indexed.put(DOCS, "b", {"title": "green hill", "parts": ["old port"]})
+    found = indexed.search(("docs",), query="green tree", filter={"title": "green hill"})
+    assert keys(found) == ["b"]
+
+
+def test_an_item_with_many_near_texts_hides_no_other(indexed: AgentMemStore) -> None:
+    parts = [f"green tree {number}" for number in range(60)]
+    indexed.put(DOCS, "many", {"title": "green tree", "parts": parts})
+    indexed.put(DOCS, "one", {"title": "blue sea"})
+    indexed.put(DOCS, "two", {"title": "old port"})
+    found = indexed.search(("docs",), query="green tree", limit=3)
+    assert found[0].key == "many"
+    assert sorted(keys(found)) == ["many", "one", "two"]
+    assert keys(indexed.search(("docs",), query="green tree", limit=1, offset=2)) == keys(found[2:])
 
 
 def test_an_item_says_itself_what_of_it_is_embedded(indexed: AgentMemStore) -> None:
