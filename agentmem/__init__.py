@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from agentmem import merge
 from agentmem.clock import Clock
@@ -83,12 +84,37 @@ from agentmem.snapshot import Snapshot
 from agentmem.store import Store, open_store
 from agentmem.transaction import Transaction
 
+if TYPE_CHECKING:
+    from agentmem.aio import (
+        AsyncAdmin,
+        AsyncAudit,
+        AsyncCollection,
+        AsyncFeed,
+        AsyncLease,
+        AsyncQueue,
+        AsyncSnapshot,
+        AsyncStore,
+        AsyncTask,
+        AsyncTransaction,
+        aopen,
+    )
+
 __version__ = "0.1.0"
 
 __all__ = [
     "DELETE",
     "AccessDeniedError",
     "AgentMemError",
+    "AsyncAdmin",
+    "AsyncAudit",
+    "AsyncCollection",
+    "AsyncFeed",
+    "AsyncLease",
+    "AsyncQueue",
+    "AsyncSnapshot",
+    "AsyncStore",
+    "AsyncTask",
+    "AsyncTransaction",
     "Backup",
     "Blame",
     "BlindWriteWarning",
@@ -157,6 +183,7 @@ __all__ = [
     "Unmergeable",
     "UnsafeStorageError",
     "__version__",
+    "aopen",
     "merge",
     "open",
 ]
@@ -217,3 +244,12 @@ def open(  # agentmem.open is the name that users know
         index=index,
         provenance=provenance,
     )
+
+
+def __getattr__(name: str) -> object:
+    # Imported when they are asked for: asyncio alone would take a tenth of the time of importing.
+    if name == "aopen" or (name.startswith("Async") and name in __all__):
+        from agentmem import aio
+
+        return getattr(aio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

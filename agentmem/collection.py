@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agentmem.buffered import BufferedView
+from agentmem.course import Call, Course, drive, refuse_async
 from agentmem.errors import InvalidValueError, KeyMissingError
 from agentmem.model import DELETE, MISSING, Entry, display_key
 from agentmem.namespaces import Labels, Pattern
@@ -139,22 +140,29 @@ class Collection(Generic[M]):
         Raises:
             KeyMissingError: the key is absent, and there is no default.
         """
+        refuse_async(fn, "update")
+        return drive(self.updating(key, fn, default=default, **options))
 
-        def change(value: Any) -> Any:
-            after = fn(self._load(value, key))
+    def updating(
+        self, key: str, fn: Callable[[M], Any], *, default: object = MISSING, **options: Any
+    ) -> Course[Entry[M] | None]:
+        """As `update`."""
+
+        def change(value: Any) -> Course[Any]:
+            after = yield Call(fn, self._load(value, key))
             return after if after is DELETE else self._dump(after)
 
         start = default if default is MISSING else self._dump(default)
         if isinstance(self._view, BufferedView):
-            return self._update_in(self._view, key, change, start)
-        entry = self._writer("update")(
+            return (yield from self._update_in(self._view, key, change, start))
+        entry = yield from self._writer("changing")(
             key, change, namespace=self._namespace, default=start, **options
         )
         return None if entry is None or entry.deleted else self._typed(entry)
 
     def _update_in(
-        self, view: BufferedView, key: str, change: Callable[[Any], Any], start: object
-    ) -> Entry[M] | None:
+        self, view: BufferedView, key: str, change: Callable[[Any], Course[Any]], start: object
+    ) -> Course[Entry[M] | None]:
         entry = view.get(key, namespace=self._namespace)
         if entry is None and start is MISSING:
             raise KeyMissingError(
@@ -162,7 +170,7 @@ class Collection(Generic[M]):
                 namespace=self._namespace,
                 key=key,
             )
-        after = change(start if entry is None else entry.value)
+        after = yield from change(start if entry is None else entry.value)
         if after is DELETE:
             view.delete(key, namespace=self._namespace)
             return None

@@ -50,14 +50,14 @@ class Lane:
             self._engine.make_way()
             return (yield from tried)
         wait_until = time.monotonic() + _left(_LONGEST_WAIT_S, until)
-        turn = self._turn
-        if not (yield Acquire(turn, _left(_LONGEST_WAIT_S, until))):
-            # Whoever has it takes long, or was struck before it could let go (also right after it
-            # had acquired it, before the line below): the next ones need not wait for it, too.
-            self._turn = threading.Lock()
-            yield self._pause(number, until)
-            return (yield from tried)
+        turn = Acquire(self._turn, _left(_LONGEST_WAIT_S, until))
         try:
+            if not (yield turn):
+                # Whoever has it takes long, or was struck before it could note that it has it: the
+                # next ones need not wait for it, too.
+                self._turn = threading.Lock()
+                yield self._pause(number, until)
+                return (yield from tried)
             urgent = number >= _URGENT
             with self._engine.lane(_left(_LONGEST_WAIT_S, wait_until), urgent=urgent) as alone:
                 if not alone:

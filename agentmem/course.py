@@ -34,6 +34,7 @@ __all__ = [
     "NeededError",
     "Pause",
     "Sleep",
+    "asked",
     "attempted",
     "drive",
     "is_async",
@@ -68,6 +69,11 @@ class Call:
         return self.function(*self.arguments)
 
 
+def asked(function: Callable[..., Any], *arguments: Any) -> Course[Any]:
+    """The course that only makes a `Call`."""
+    return (yield Call(function, *arguments))
+
+
 class Pause:
     """A wait until something is committed, or for a moment of ``time.monotonic``."""
 
@@ -98,15 +104,27 @@ class Sleep:
 class Acquire:
     """A wait for a lock that any thread may release; answered with whether it was had in time."""
 
-    __slots__ = ("lock", "timeout_s")
+    __slots__ = ("_had", "_lock", "timeout_s")
 
     def __init__(self, lock: threading.Lock, timeout_s: float) -> None:
-        self.lock = lock
+        self._lock = lock
+        self._had = False
         self.timeout_s = timeout_s
 
     def perform(self) -> bool:
         """See `Ask`."""
-        return self.lock.acquire(timeout=self.timeout_s)
+        return self.attempt(self.timeout_s)
+
+    def attempt(self, timeout_s: float) -> bool:
+        """Whether it was had within so many seconds; 0: now."""
+        self._had = self._lock.acquire(timeout=timeout_s)
+        return self._had
+
+    def release(self) -> None:
+        """Lets go of the lock, if it was had, also where the course never heard of it."""
+        if self._had:
+            self._had = False
+            self._lock.release()
 
 
 class NeededError(BaseException):

@@ -7,7 +7,7 @@ from typing import Any, Final, TypedDict
 
 from agentmem import writes
 from agentmem.core import Core
-from agentmem.course import Call, Course, drive
+from agentmem.course import Course, drive
 from agentmem.engines.rows import (
     CommitRow,
     ConflictRow,
@@ -217,7 +217,7 @@ class Single:
     def update(
         self,
         place: Place,
-        function: Callable[[Any], Any],
+        change: Callable[[Any], Course[Any]],
         default: object,
         ttl_us: int | None,
     ) -> Course[Entry[Any] | None]:
@@ -230,7 +230,7 @@ class Single:
         earlier: list[ConflictRow] = []
 
         def trial(*, record: bool) -> Course[list[EntryRow]]:
-            request = yield from self._updated(place, function, start, ttl_us)
+            request = yield from self._updated(place, change, start, ttl_us)
             request.fingerprint = fingerprint
             request.earlier = earlier
             request.record = record
@@ -268,7 +268,7 @@ class Single:
     def _updated(
         self,
         place: Place,
-        function: Callable[[Any], Any],
+        change: Callable[[Any], Course[Any]],
         start: str | None,
         ttl_us: int | None,
     ) -> Course[Request]:
@@ -281,7 +281,7 @@ class Single:
             before, version = start, 0
         else:
             raise missing(self._scope, place)
-        after = yield Call(function, load(before or "null"))
+        after = yield from change(load(before or "null"))
         if after is DELETE:
             write = writes.deletion(version, merge=False)
         else:

@@ -370,6 +370,11 @@ class Transaction(BufferedView):
         self._judged = None
 
     @property
+    def is_live(self) -> bool:
+        """Whether it was neither committed nor rolled back."""
+        return self._status is _Status.LIVE
+
+    @property
     def agent(self) -> str | None:
         """Who writes."""
         return self._agent

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from builtins import list as List  # noqa: N812  # as in the views
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Unpack
 
 from agentmem import writes
-from agentmem.course import Course, drive, refuse_async
+from agentmem.course import Course, asked, drive, refuse_async
 from agentmem.engines.rows import (
     Place,
 )
@@ -265,10 +266,25 @@ class WritingView(View):
         **commit: Unpack[CommitOptions],
     ) -> Course[Entry[Any] | None]:
         """As `update`."""
+        return self.changing(
+            key, partial(asked, fn), namespace=namespace, default=default, ttl_s=ttl_s, **commit
+        )
+
+    def changing(
+        self,
+        key: str,
+        change: Callable[[Any], Course[Any]],
+        *,
+        namespace: object = None,
+        default: object = MISSING,
+        ttl_s: float | None = None,
+        **commit: Unpack[CommitOptions],
+    ) -> Course[Entry[Any] | None]:
+        """As `update`, by a course of value -> new value."""
         place = self._writable(namespace, key, "write")
         ttl_us = writes.ttl_microseconds(ttl_s)
         single = self._single(commit)
-        return single.update(place, fn, default, ttl_us)
+        return single.update(place, change, default, ttl_us)
 
     def _written(self, place: Place, entry: Entry[Any] | None) -> Entry[Any]:
         """What a put returns: what it wrote; the tombstone if it was merged into a delete."""

@@ -153,8 +153,14 @@ class Feed:
         with self._lock:
             return self.take() if drive(coming) else None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next event was read already, and can be taken."""
+        lost = self._lease is not None and self._lease.lost is not None
+        return bool(self._events) and not lost and not self._stopped.is_set()
+
     def take(self) -> Event:
-        """The event that is there when `coming` has said so."""
+        """The event that is there when `is_ready` or `coming` has said so."""
         event = self._events.popleft()
         self._given = event.revision
         return event

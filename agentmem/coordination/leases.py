@@ -151,6 +151,11 @@ class Lease:
         return self._token
 
     @property
+    def held(self) -> bool:
+        """Whether it was acquired, and not released; it may have been lost meanwhile."""
+        return self._token is not None
+
+    @property
     def lost(self) -> AgentMemError | None:
         """Why the automatic renewal has ended by itself; None while it goes on, or without."""
         return None if self._heartbeat is None else self._heartbeat.failure

@@ -24,7 +24,11 @@ _GROWTH: Final = 1.5
 
 
 class Waking:
-    """What one waiting thread has seen of a store. Used by that thread alone."""
+    """What one waiting thread has seen of a store. Used by that thread alone.
+
+    Attributes:
+        engine: of the store.
+    """
 
     def __init__(self, engine: Engine, stopped: Callable[[], bool] = lambda: False) -> None:
         """Begins.
@@ -32,7 +36,7 @@ class Waking:
         Args:
             stopped: whether to wait no longer.
         """
-        self._engine = engine
+        self.engine = engine
         self._stopped = stopped
         # Asked before the caller looks, so that nothing falls between.
         self._seen = engine.pulse()
@@ -50,9 +54,9 @@ class Waking:
             time.sleep(min(pause_s, left_s))
             if self._stopped():
                 return False
-            found = self._engine.pulse()
+            found = self.engine.pulse()
             if found != self._seen:
                 self._seen = found
                 return True
-            pause_s = min(self._engine.pulse_s, _GROWTH * pause_s)
+            pause_s = min(self.engine.pulse_s, _GROWTH * pause_s)
         return False
