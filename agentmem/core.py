@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from agentmem.callers import caller_level
+from agentmem.callers import warn
 from agentmem.commit import Committer
 from agentmem.contention import Lane
 from agentmem.coordination.steps import HAS_MARK, Step
@@ -246,11 +245,10 @@ class Core:
             return
         for (namespace, key), version, agent in receipt.blind_over:
             name = "/".join((*scope.relative(namespace), key))
-            warnings.warn(
+            warn(
                 f"{name!r} version {version} by {agent!r} was replaced without being read; "
                 "use store.update, or put(expected_version=...), or overwrite=True if you mean it",
                 BlindWriteWarning,
-                stacklevel=caller_level(),
             )
 
     def record(self, records: list[ConflictRow], scope: Scope, agent: str | None) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
-from agentmem.callers import caller_level
+from agentmem.callers import warn
 from agentmem.core import Core
 from agentmem.engines.rows import (
     OPERATION_CODES,
@@ -208,11 +207,10 @@ def warn_slash(core: Core, place: Place) -> None:
         if pattern.matches((), place[1]):
             continue
         if key and all(labels) and pattern.matches(tuple(labels), key):
-            warnings.warn(
+            warn(
                 f"the key {place[1]!r} lies in the root, so the merge pattern {pattern.text!r} "
                 f"does not apply to it; did you mean namespace={'/'.join(labels)!r}, key={key!r}?",
                 UserWarning,
-                stacklevel=caller_level(),
             )
             return
 

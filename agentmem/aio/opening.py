@@ -9,7 +9,7 @@ import agentmem
 from agentmem.aio.delegating import Opening
 from agentmem.aio.runner import Runner
 from agentmem.aio.store import AsyncStore
-from agentmem.aio.workers import MAX_WORKERS, Workers
+from agentmem.aio.workers import MAX_WORKERS, Workers, checked_workers
 from agentmem.clock import Clock
 from agentmem.course import attempted
 from agentmem.limits import Limits
@@ -53,11 +53,17 @@ def aopen(
             task, an event or another's result hold none.
         options: those of `agentmem.open`.
     """
-    workers = Workers(max_workers)
+    checked_workers(max_workers)
 
     async def open() -> AsyncStore:
+        workers = Workers(max_workers)
         runner = Runner(workers)
         course = attempted(lambda: agentmem.open(target, **options))
-        return AsyncStore(runner, await runner.drive(course, Store.close))
+        try:
+            return AsyncStore(runner, await runner.drive(course, Store.close))
+        except Exception:
+            # Not when it is cancelled: a store that was opened too late has to be closed first.
+            workers.close()
+            raise
 
     return Opening(open)

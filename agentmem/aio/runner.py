@@ -99,11 +99,7 @@ class Runner:
         answers: Answers | None = None
         while True:
             seen = self.pulse.count
-            try:
-                job = self._begin(course, answer, error, answers)
-            except AgentMemError:
-                course.close()  # what it would have to do fails at once
-                raise
+            job = self._begin(course, answer, error, answers)
             try:
                 came = await job.future
             except asyncio.CancelledError:
@@ -126,15 +122,18 @@ class Runner:
                 answers = came.answers
 
     async def surely(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Makes a plain call in a worker, also if the task that awaits it is cancelled."""
-        job = self.workers.submit(function, args, kwargs)
-        return await asyncio.shield(job.future)
+        """Makes a plain call in a worker that lets go of something, also if it is cancelled."""
+        job = self.workers.submit(function, args, kwargs, ending=True)
+        try:
+            return await asyncio.shield(job.future)
+        except asyncio.CancelledError:
+            self.workers.keep(job)
+            raise
 
     def later(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Makes a plain call in a worker, for which nobody waits."""
         with suppress(AgentMemError):
-            job = self.workers.submit(function, args, kwargs)
-            job.future.add_done_callback(asyncio.Future.exception)
+            self.workers.keep(self.workers.submit(function, args, kwargs, ending=True))
 
     async def finish(self, ending: Coroutine[Any, Any, None]) -> None:
         """Awaits an ending, which goes on if the task that awaits it is cancelled."""
@@ -153,7 +152,16 @@ class Runner:
         if answers is not None:
             context = contextvars.copy_context()
             context.run(answers_of_call.set, answers)
-        return self.workers.submit(_advance, (course, answer, error), {}, context)
+        try:
+            return self.workers.submit(_advance, (course, answer, error), {}, context)
+        except AgentMemError as refused:
+            # It is being closed, and the course may have to let go of something.
+            refusal = refused
+        try:
+            return self.workers.submit(_advance, (course, None, refusal), {}, ending=True)
+        except AgentMemError:
+            course.close()  # the storage is closed: what it would do fails at once
+            raise
 
     # What courses ask for.
 
@@ -212,26 +220,26 @@ class Runner:
             await self._thrown(course, asyncio.CancelledError())
         elif undo is not None:
             try:
-                await self.call(undo, came.value)
+                await self.surely(undo, came.value)
             except AgentMemError:
                 _log.warning("what a cancelled call had got was not given back", exc_info=True)
 
     async def _thrown(self, course: Course[Any], error: BaseException) -> None:
         try:
-            came = await self.workers.run(_advance, course, None, error)
+            came = await self.surely(_advance, course, None, error)
         except AgentMemError:
             course.close()
             return
         assert isinstance(came, _Raised), "a course that is cancelled asks for nothing more"
 
     async def close(self, close: Callable[[], object]) -> None:
-        """Closes the store when what was cancelled has ended, then the workers."""
-        await self.workers.settled(_CLEANING_S)
+        """Closes the store when what goes on has ended, then the workers."""
+        self.pulse.close()
+        await self.workers.idle(_CLEANING_S)
         if self._cleaning:
             await asyncio.wait(set(self._cleaning), timeout=_CLEANING_S)
-        self.pulse.close()
         try:
-            job = self.workers.submit(close, (), {})
+            job = self.workers.submit(close, (), {}, ending=True)
         except AgentMemError:
             return  # another has closed it
         try:

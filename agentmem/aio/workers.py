@@ -18,9 +18,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
+from agentmem.callers import called_from, caller
 from agentmem.errors import ClosedError, ForkedStoreError, InvalidValueError
 
-__all__ = ["MAX_WORKERS", "Job", "Workers"]
+__all__ = ["MAX_WORKERS", "Job", "Workers", "checked_workers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,13 +39,15 @@ class Job:
     Attributes:
         future: of the event loop that waits for it.
         begun: whether a worker has taken it.
+        ended: whether it was made, or never will be.
+        caller: whose line it is.
         settled: whether the loop has heard that it has ended.
         withdrawn: no worker is to begin it any more.
     """
 
     __slots__ = (
-        "arguments", "begun", "context", "error", "function", "future", "keywords", "outbox",
-        "result", "settled", "withdrawn",
+        "arguments", "begun", "caller", "context", "ended", "error", "function", "future",
+        "keywords", "outbox", "result", "settled", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -61,17 +64,22 @@ class Job:
         self.context = context
         self.outbox = outbox
         self.future: asyncio.Future[Any] = outbox.loop.create_future()
-        self.begun = self.settled = self.withdrawn = False
+        self.caller = caller()
+        self.begun = self.ended = self.settled = self.withdrawn = False
         self.result: Any = None
         self.error: BaseException | None = None
 
     def run(self) -> None:
         """Makes the call, unless it was withdrawn; in a worker."""
-        if self.withdrawn:
-            return
-        self.begun = True
+        if not self.withdrawn:
+            self.begun = True
+            self.context.run(self._call)
+        self.ended = True
+
+    def _call(self) -> None:
+        called_from.set(self.caller)
         try:
-            self.result = self.context.run(self.function, *self.arguments, **self.keywords)
+            self.result = self.function(*self.arguments, **self.keywords)
         except StopIteration as error:
             # No future can hold it.
             self.error = RuntimeError("the function raised StopIteration")
@@ -93,12 +101,13 @@ class Job:
 class _Load:
     """How many jobs there are, and threads for them."""
 
-    __slots__ = ("closed", "jobs", "lock", "threads")
+    __slots__ = ("closed", "closing", "jobs", "lock", "threads")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # protects the rest; held for a few instructions
         self.jobs = 0
         self.threads = 0
+        self.closing = False  # only what ends something is taken
         self.closed = False
 
 
@@ -140,17 +149,26 @@ class _Outbox:
             self._load.jobs -= ended
 
 
+def checked_workers(max_workers: object) -> int:
+    """A number of threads.
+
+    Raises:
+        InvalidValueError: there can be no so many.
+    """
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
+        raise TypeError(f"max_workers is an int, not {type(max_workers).__name__}")
+    if not 1 <= max_workers <= _MOST_WORKERS:
+        raise InvalidValueError(
+            f"max_workers is {max_workers}; it is at least 1 and at most {_MOST_WORKERS}"
+        )
+    return max_workers
+
+
 class Workers:
     """A bounded number of threads, begun when they are needed. For any number of event loops."""
 
     def __init__(self, max_workers: int = MAX_WORKERS) -> None:
-        if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-            raise TypeError(f"max_workers is an int, not {type(max_workers).__name__}")
-        if not 1 <= max_workers <= _MOST_WORKERS:
-            raise InvalidValueError(
-                f"max_workers is {max_workers}; it is at least 1 and at most {_MOST_WORKERS}"
-            )
-        self._max_workers = max_workers
+        self._max_workers = checked_workers(max_workers)
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._load = _Load()
         self._outboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Outbox] = (
@@ -167,26 +185,32 @@ class Workers:
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
         context: contextvars.Context | None = None,
+        *,
+        ending: bool = False,
     ) -> Job:
         """Has a call made in a worker, in a copy of the caller's context.
+
+        Args:
+            ending: it lets go of something, so it is made while the store is being closed, too.
 
         Raises:
             ClosedError: the store was closed.
             ForkedStoreError: the threads are those of a parent process.
         """
-        loop = asyncio.get_running_loop()
+        # First: after a fork no loop is running.
         if self._pid != os.getpid():
             raise ForkedStoreError(
                 "the store was opened before this process was forked; "
                 "call agentmem.aopen() again in the child"
             )
+        loop = asyncio.get_running_loop()
         load = self._load
         outbox = self._outboxes.get(loop)
         if outbox is None:
             outbox = self._outboxes[loop] = _Outbox(loop, load)
         job = Job(function, arguments, keywords, context or contextvars.copy_context(), outbox)
         with load.lock:
-            if load.closed:
+            if load.closed or (load.closing and not ending):
                 raise ClosedError("the store was closed; open it again with agentmem.aopen()")
             load.jobs += 1
             grows = load.jobs > load.threads and load.threads < self._max_workers
@@ -221,22 +245,37 @@ class Workers:
             ended = job.future = job.outbox.loop.create_future()
             if job.settled:  # between the cancellation and now
                 ended.set_result(None)
-            else:
-                self._left.add(job)
+        self.keep(job)
+        return ended
+
+    def keep(self, job: Job) -> None:
+        """Notes that a job goes on though nobody hears of it; `settled` waits for it."""
+        self._left.add(job)
 
         def forget(future: asyncio.Future[Any]) -> None:
             self._left.discard(job)
             if not future.cancelled():
                 future.exception()  # heard of, so that nobody is warned of it
 
-        ended.add_done_callback(forget)
-        return ended
+        job.future.add_done_callback(forget)
 
     async def settled(self, timeout_s: float) -> None:
         """Waits until what nobody waits for any more has ended, or so long."""
         until = time.monotonic() + timeout_s
-        while self._left and time.monotonic() < until:
+        # Not by their futures: the loop that has left them may be closed.
+        while any(not job.ended for job in self._left) and time.monotonic() < until:
             await asyncio.sleep(_LOOK_S)
+        self._left.clear()
+
+    async def idle(self, timeout_s: float) -> None:
+        """Refuses what begins something; returns when all jobs have ended, or after so long."""
+        with self._load.lock:
+            self._load.closing = True
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            await asyncio.sleep(_LOOK_S)  # first: those who are told of it may have to let go
+            if not self._load.jobs:
+                break
 
     def close(self) -> None:
         """Takes no more jobs; the threads end after those that were taken. May be called again."""

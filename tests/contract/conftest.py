@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,3 +172,13 @@ def make_store(backend: Backend, tmp_path: Path, clock: ManualClock) -> Iterator
 def store(make_store: StoreMaker) -> agentmem.Store:
     """One open, empty store."""
     return make_store()
+
+
+@pytest.fixture
+async def astore(make_store: StoreMaker, clock: ManualClock) -> AsyncIterator[agentmem.AsyncStore]:
+    """One open, empty store for tasks, with two workers; verified like the others."""
+    async with agentmem.aopen(
+        make_store.target(), max_workers=2, durability="relaxed", clock=clock, embedder=None
+    ) as store:
+        make_store()  # the second connection, which is verified at the end
+        yield store
