@@ -305,6 +305,12 @@ class AsyncStore(AsyncView):
     ) -> AsyncStore:
         return AsyncStore(self._runner, self._sync.scoped(namespace, agent=agent, access=access))
 
+    @documented(Store.with_embedder)
+    async def with_embedder(self, embedder: object) -> AsyncStore:
+        # Awaited: an embedder may have to be loaded.
+        found = await self._runner.call(self._sync.with_embedder, embedder)
+        return AsyncStore(self._runner, found)
+
     @property
     def audit(self) -> AsyncAudit:
         """Who changed what: differences, conflicts, tags."""

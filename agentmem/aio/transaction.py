@@ -50,6 +50,7 @@ class AsyncTransaction(AsyncView):
     add_to_set = awaited(Transaction.add_to_set)
     patch = awaited(Transaction.patch)
     touch = awaited(Transaction.touch)
+    knows = awaited(Transaction.knows)
     commit = awaited(Transaction.commit)
     stale = awaited(Transaction.stale)
     rebase = awaited(Transaction.rebase)

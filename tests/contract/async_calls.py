@@ -80,6 +80,7 @@ async def _writes(store: AsyncStore, _folder: Path) -> None:
 async def _transactions(store: AsyncStore, _folder: Path) -> None:
     async with store.transaction(agent="ann", op_id="first") as tx:
         assert (tx.revision, tx.applied, tx.agent) == (0, None, "ann")
+        await tx.knows({})
         await tx.put("a", 1)
         await tx.put_many({"b": 2, "c": 3})
         key = await tx.add("x", namespace="notes")
@@ -306,6 +307,9 @@ async def _scopes(store: AsyncStore, _folder: Path) -> None:
     entry = await team.put("k", 1)
     assert (entry.agent, entry.namespace) == ("ann", ())
     assert await store.namespaces() == [("team",)]
+    other = await store.with_embedder(lambda texts: np.ones((len(texts), 4)))
+    await other.put("k", "text", namespace="vectors")
+    assert len(await other.search("any", namespace="vectors", mode="vector")) == 1
     lost = agentmem.IndeterminateCommitError("lost", op_id=None, attempt=bytes(16), revision=1)
     assert await store.outcome(lost) is None
     mixed = store.scoped(access={"team/**": "read"})
