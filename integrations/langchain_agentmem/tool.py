@@ -73,7 +73,9 @@ _FOR_THE_MODEL: Final[dict[type[AgentMemError], str]] = {
     AccessDeniedError: "you may not do that here; use another key or namespace",
     KeyMissingError: "memory_history shows those that there are",
     CompactedError: "what is older is not kept any more",
-    FencedError: "somebody else has the task by now, or it is done; claim another",
+    FencedError: (
+        "you do not hold that task: it is done, or somebody else has it by now; claim another"
+    ),
     InvalidValueError: "correct it and call again",
     StoreBusyError: "others are writing; call again",
     DiskFullError: "the storage is full: nothing can be written; tell the person you work for",
@@ -177,8 +179,8 @@ class AgentMemTool(BaseTool):
 def _refused(error: AgentMemError) -> Answer:
     """What a model is told of an error."""
     advice = next(words for kind, words in _FOR_THE_MODEL.items() if isinstance(error, kind))
-    if isinstance(error, OperationMismatchError):
-        said = ""  # its own words are of operation ids, which a model never sees
+    if isinstance(error, OperationMismatchError | FencedError):
+        said = ""  # their own words are of operation ids and tokens, which a model never sees
     elif isinstance(error, KeyMissingError):
         said = f"{path_of((error.namespace, error.key))} has no such version; "
     else:

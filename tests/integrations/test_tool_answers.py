@@ -345,7 +345,7 @@ def test_tools_can_be_chosen(store: agentmem.Store) -> None:
         ("memory_read", {"key": "text", "version": 7}, "text has no such version"),
         ("memory_search", {"query": "x", "k": 1_000}, "less than or equal to 50"),
         ("task_done", {"task": "seven"}, "task_claim names them"),
-        ("task_done", {"task": "7-12"}, "is not held"),
+        ("task_done", {"task": "7-12"}, "you do not hold that task"),
     ],
 )
 def test_mistakes_are_told_in_words(
@@ -421,7 +421,7 @@ def test_a_task_is_put_claimed_and_done_with_its_result(store: agentmem.Store, c
     assert view.get("1", namespace=("task_results", "tasks")).value == {"hotel": "Roma"}
     assert len(view.queue("tasks")) == 0
     again = call("task_done", task=task, result="again")
-    assert (again.status, "is not held" in again.content) == ("error", True)
+    assert (again.status, "you do not hold that task" in again.content) == ("error", True)
     assert view.get("1", namespace=("task_results", "tasks")).version == 1
 
 
