@@ -65,6 +65,7 @@ class AgentMemChatMessageHistory(HoldsStore, BaseChatMessageHistory):
         agent: str | None = None,
         searchable: bool = True,
         embed: str = "deferred",
+        pinned: bool = False,
     ) -> None:
         """A history; nothing is written before the first message.
 
@@ -77,6 +78,9 @@ class AgentMemChatMessageHistory(HoldsStore, BaseChatMessageHistory):
             searchable: whether ``store.search`` finds the text of the messages.
             embed: ``"deferred"`` leaves vectors to the indexer, so that adding waits for no
                 embedder; ``"now"`` makes them before the commit.
+            pinned: ``messages`` stays as it was when it was first read, until this object adds
+                some. For what makes a history for each call, as `RunnableWithMessageHistory` does:
+                it counts ``messages`` before and after to find out what is new.
         """
         super().__init__()
         if not isinstance(session_id, str):
@@ -90,13 +94,18 @@ class AgentMemChatMessageHistory(HoldsStore, BaseChatMessageHistory):
         self._agent = agent
         self._searchable = searchable
         self._conversation = Conversation(labels, embed)
+        self._pinned = pinned
+        self._seen: list[Entry[Any]] | None = None  # what `messages` shows, if it is pinned
 
     # Reading.
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]  # read anew each time
         """All messages, oldest first, as of one moment. Long histories have `page`."""
-        entries = self._conversation.all(self.store.snapshot())
+        entries = self._seen
+        if entries is None:
+            entries = self._conversation.all(self.store.snapshot())
+            self._seen = entries if self._pinned else None
         return [self._message(entry) for entry in entries]
 
     def page(self, limit: int = 20, *, before: int | None = None) -> Page:
@@ -194,6 +203,7 @@ class AgentMemChatMessageHistory(HoldsStore, BaseChatMessageHistory):
     def _transact(
         self, change: Callable[[Transaction], Any], note: str, op_id: str | None = None
     ) -> Any:
+        self._seen = None
         metadata = current_run().metadata() | {"session_id": self.session_id}
         return self.store.transact(
             change, attempts=_ATTEMPTS, agent=self._agent, op_id=op_id, note=note, metadata=metadata

@@ -40,7 +40,7 @@ class ScriptedModel(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
-def ask(report: Report, begin: Begin, target: str, calls: str, dies: bool) -> None:
+def ask(report: Report, begin: Begin, target: str, calls: str, hold_s: float, dies: bool) -> None:
     """Asks two things, each call of the model adds a byte to a file; may be killed in the first."""
 
     def answer(text: str) -> AIMessage:
@@ -52,7 +52,7 @@ def ask(report: Report, begin: Begin, target: str, calls: str, dies: bool) -> No
         time.sleep(0.1)  # not a measure: so that the others are likely to come meanwhile
         return AIMessage(f"answer to {text}")
 
-    with AgentMemCache(target, hold_s=1.5) as cache:
+    with AgentMemCache(target, hold_s=hold_s) as cache:
         model = ScriptedModel(answer=answer, cache=cache)
         if not dies:
             begin()

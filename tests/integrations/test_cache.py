@@ -317,8 +317,7 @@ def test_nobody_is_waited_for_longer_than_is_held(local: agentmem.Store) -> None
 
 
 def test_a_claim_lasts_for_as_long_as_its_call(local: agentmem.Store) -> None:
-    cache = AgentMemCache(local, hold_s=1.5)
-    cache._flights._hold_s = 1e6  # type: ignore[union-attr]  # the silence alone is short
+    cache = AgentMemCache(local)
     assert cache.lookup("p", "m") is None
     (first,) = (before,) = local.leases()
     while (now := local.leases()[0]).expires_in_s <= before.expires_in_s:
@@ -390,7 +389,7 @@ async def test_a_lookup_that_blocks_the_event_loop_does_not_wait(local: agentmem
 def test_processes_that_ask_the_same_make_one_call(target: str, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     heard: list[Any] = []
-    crew = Crew(ask, [(target, str(calls), False)] * 4, method="forkserver")
+    crew = Crew(ask, [(target, str(calls), 60, False)] * 4, method="forkserver")
     crew.run(lambda _worker, report: heard.append(report))
     assert heard == [["answer to first", "answer to second"]] * 4
     assert sorted(calls.read_text()) == ["x", "y"]
@@ -402,9 +401,9 @@ def test_the_death_of_a_process_lets_the_next_ask(tmp_path: Path) -> None:
     heard: list[Any] = []
     crew = Crew(
         ask,
-        [(target, str(calls), True)],
+        [(target, str(calls), 1.5, True)],
         method="forkserver",
-        revived=lambda _worker: (target, str(calls), False),
+        revived=lambda _worker: (target, str(calls), 1.5, False),
     )
 
     def hear(worker: int, report: Any) -> None:

@@ -476,3 +476,38 @@ async def test_a_chain_remembers_its_session(store: agentmem.Store, prompt: bool
     assert [commit.metadata for commit in store.log()][-1:] == [
         {"session_id": "ann", "thread_id": "thread-9"}
     ]
+
+
+async def test_a_question_is_kept_though_others_add_to_the_session_meanwhile(
+    store: agentmem.Store,
+) -> None:
+    def interrupted(text: Any) -> AIMessage:
+        history_of(store).add_messages([HumanMessage("from another")])
+        return AIMessage("answer")
+
+    def session(session_id: str) -> BaseChatMessageHistory:
+        return AgentMemChatMessageHistory(store, session_id, pinned=True)
+
+    # Deprecated by LangChain in favour of LangGraph, which has its own part here; still in use.
+    with pytest.warns(DeprecationWarning, match="RunnableWithMessageHistory is deprecated"):
+        runnable: Any = RunnableWithMessageHistory(RunnableLambda(interrupted), session)  # type: ignore[arg-type]  # of messages
+    config = {"configurable": {"session_id": "s1"}}
+    runnable.invoke([HumanMessage("first")], config)
+    await runnable.ainvoke([HumanMessage("second")], config)
+    assert contents(history_of(store).messages) == [
+        "from another", "first", "answer", "from another", "second", "answer",
+    ]  # fmt: skip
+
+
+def test_a_pinned_history_shows_what_it_has_shown_until_it_adds(
+    local: AgentMemChatMessageHistory,
+) -> None:
+    pinned = AgentMemChatMessageHistory(local.store, "s1", pinned=True)
+    assert pinned.messages == []
+    local.add_messages(numbered(2))
+    assert pinned.messages == []
+    assert len(pinned.page().messages) == 2
+    pinned.add_messages(numbered(1, 2))
+    assert contents(pinned.messages) == ["0", "1", "2"]
+    pinned.clear()
+    assert pinned.messages == []
