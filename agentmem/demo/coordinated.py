@@ -15,7 +15,8 @@ __all__ = ["WAYS"]
 
 _LONG_TURN_S: Final = 60.0
 _PATIENCE_S: Final = 60.0
-_CLAIM_S: Final = 0.5  # so long a killed worker's job is nobody else's
+_CLAIM_S: Final = 60.0
+_DEAD_CLAIM_S: Final = 1.0  # so long a killed worker's job is nobody else's
 _LOOK_S: Final = 0.1
 _FOLLOWER: Final = "follower"
 
@@ -38,20 +39,23 @@ def _deploy(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
     return 0
 
 
+def _ready(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
+    """This process has started, and has the store open."""
+    return 0
+
+
 def _queue(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
     agent, queue, again = task["agent"], memory.store.queue("jobs"), 0
+    claim_s = _DEAD_CLAIM_S if task["dies"] else _CLAIM_S
     while len(queue):
-        job = queue.claim(agent, visibility_s=_CLAIM_S, wait_s=_LOOK_S)
+        job = queue.claim(agent, visibility_s=claim_s, wait_s=_LOOK_S)
         if job is None:
             continue  # all that are left are claimed by others, who may be dead
-        try:
-            with memory.store.transaction(agent=agent, note=f"{agent} has read it") as tx:
-                tx.append("jobs_done", {"what": job.payload, "by": agent})
-                if task["dies"]:
-                    channel.halt_in_the_middle()
-                job.ack(tx)
-        except agentmem.FencedError:
-            continue  # this process was so slow that another has done it
+        with memory.store.transaction(agent=agent, note=f"{agent} has read it") as tx:
+            tx.append("jobs_done", {"what": job.payload, "by": agent})
+            if task["dies"]:
+                channel.halt_in_the_middle()
+            job.ack(tx)
         again += job.attempts > 1
         channel.step()
     return again
@@ -135,6 +139,7 @@ def _ask(channel: Channel, memory: Protected, task: dict[str, Any]) -> int:
 
 WAYS: Final[dict[str, Callable[[Channel, Protected, dict[str, Any]], int]]] = {
     "deploy": _deploy,
+    "ready": _ready,
     "queue": _queue,
     "note": _note,
     "follow": _follow,

@@ -34,8 +34,10 @@ def stopped(stage: Stage, race: Race, way: Way) -> Row:
 def queue(stage: Stage, race: Race, way: Way) -> Row:
     """Workers are killed with a job in hand, then all agents do what is left."""
     stage.begin(race, way, DEATHS + len(JOBS))
-    workers = [stage.crew.take("worker") for _ in range(DEATHS)]
-    stage.kill_in_the_middle({each: stage.task(way, "worker", dies=True) for each in workers})
+    workers = [stage.crew.take(f"worker-{number}") for number in range(1, DEATHS + 1)]
+    # They take their jobs at the same time, so that the second does not get that of the first.
+    stage.at_once({each: stage.task(way, each.name, does="ready") for each in workers})
+    stage.kill_in_the_middle({each: stage.task(way, each.name, dies=True) for each in workers})
     noticed = stage.together(way, dies=False)
     with stage.memory(way) as memory:
         jobs = memory.done(way.key)

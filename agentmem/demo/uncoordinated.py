@@ -44,6 +44,11 @@ def _has_locked(memory: Unprotected, agent: str, turn_s: float) -> bool:
     return free
 
 
+def _ready(channel: Channel, memory: Unprotected, task: dict[str, Any]) -> int:
+    """This process has started, and has the file open."""
+    return 0
+
+
 def _queue(channel: Channel, memory: Unprotected, task: dict[str, Any]) -> int:
     while (job := _taken(memory)) is not None:
         if task["dies"]:
@@ -112,6 +117,7 @@ def _ask(channel: Channel, memory: Unprotected, task: dict[str, Any]) -> int:
 
 WAYS: Final[dict[str, Callable[[Channel, Unprotected, dict[str, Any]], int]]] = {
     "deploy": _deploy,
+    "ready": _ready,
     "queue": _queue,
     "note": _note,
     "follow": _follow,

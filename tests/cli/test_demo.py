@@ -570,8 +570,8 @@ _MUTATIONS: Final = {
     ),
     "a job is acknowledged before it is done": (
         "coordinated",
-        '                if task["dies"]:\n',
-        '                job.ack()\n                if task["dies"]:\n',
+        '            tx.append("jobs_done"',
+        '            job.ack()\n            tx.append("jobs_done"',
     ),
     "a note is acknowledged before it is answered": (
         "coordinated",
