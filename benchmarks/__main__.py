@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
+    async_tasks,
     collisions,
     coordination,
     counters,
@@ -54,6 +55,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *single_calls.BENCHMARKS,
     *transactions.BENCHMARKS,
     *threads.BENCHMARKS,
+    *async_tasks.BENCHMARKS,
     *processes.BENCHMARKS,
     *reads.BENCHMARKS,
     *search.BENCHMARKS,

@@ -26,7 +26,9 @@ FIRST_SCREEN_ENDS: Final = "<!-- end of the first screen -->"
 
 _LINK: Final = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 _ERROR_NAME: Final = re.compile(r"\b[A-Z][A-Za-z]+(?:Error|Warning)\b")
-_METHOD: Final = re.compile(r"\b(store|tx|snap|store\.audit|store\.admin|merge)\.([a-z_]+)\b(?!\.)")
+_METHOD: Final = re.compile(
+    r"\b(await )?(store|tx|snap|store\.audit|store\.admin|merge)\.([a-z_]+)\b(?!\.)"
+)
 _VIEWS: Final[dict[str, object]] = {
     "store": agentmem.Store,
     "tx": agentmem.Transaction,
@@ -34,6 +36,13 @@ _VIEWS: Final[dict[str, object]] = {
     "store.audit": Audit,
     "store.admin": Admin,
     "merge": agentmem.merge,
+}
+_ASYNC_VIEWS: Final[dict[str, object]] = {
+    "store": agentmem.AsyncStore,
+    "tx": agentmem.AsyncTransaction,
+    "snap": agentmem.aio.AsyncSnapshot,
+    "store.audit": agentmem.AsyncAudit,
+    "store.admin": agentmem.AsyncAdmin,
 }
 _SETUP_LINE: Final = re.compile(
     r"pip install '?agentmem-store(?:\[(?P<extra>[a-z,]+)\])?'?|make (?P<target>[a-z]+)"
@@ -99,8 +108,9 @@ def test_errors_that_are_named_exist(path: Path) -> None:
 
 @every_document
 def test_methods_that_are_named_exist(path: Path) -> None:
-    for view, name in _METHOD.findall(path.read_text(encoding="utf-8")):
-        assert hasattr(_VIEWS[view], name), f"{_name(path)} names {view}.{name}"
+    for awaited, view, name in _METHOD.findall(path.read_text(encoding="utf-8")):
+        views = _ASYNC_VIEWS if awaited else _VIEWS
+        assert hasattr(views[view], name), f"{_name(path)} names {view}.{name}"
 
 
 @every_document

@@ -79,6 +79,12 @@ _SABOTAGE: Final = {
         import langgraph_agentmem.store
         langgraph_agentmem.store.AgentMemStore._base = lambda store, caller, place: None
     """,
+    "async_agents.py": """
+        transact = agentmem.AsyncStore.transact
+        async def forget_the_op_id(store, fn, op_id, **fields):
+            return await transact(store, fn, **fields)
+        agentmem.AsyncStore.transact = forget_the_op_id
+    """,
     "event_driven.py": """
         agentmem.Transaction.ack = lambda tx, event: None
     """,
