@@ -17,6 +17,7 @@ from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
 import agentmem
 from langchain_agentmem import AgentMemRecordManager, AgentMemVectorStore
+from langchain_agentmem.document_records import DocumentRecords
 from tests.integrations.index_kills import apart
 
 Cleanup = Literal["incremental", "full", "scoped_full"]
@@ -150,6 +151,39 @@ def test_making_records_goes_on_where_it_was_broken_off(
     documents.add_documents(_documents("b"))
     assert len(AgentMemRecordManager(documents).list_keys()) == 1_204
     assert apart(opened, opened.revision) == []
+
+
+@pytest.mark.parametrize("call", ["add", "delete"])
+def test_who_writes_while_records_are_begun_keeps_them(
+    opened: agentmem.Store, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """
+    ::
+
+        a vector store                    a record manager
+        looks: no records are kept
+                                          begins to keep records
+        commits: conflict, looks again
+    """
+    documents, records = _pair(opened)
+    documents.add_documents(_documents("ap"), ids=["1"])
+    look = DocumentRecords.schema
+    begun = []
+
+    def looks(found: DocumentRecords, view: Any) -> Any:
+        schema = look(found, view)
+        if not begun:
+            begun.append(True)
+            records.create_schema()
+        return schema
+
+    monkeypatch.setattr(DocumentRecords, "schema", looks)
+    if call == "add":
+        documents.add_documents(_documents("aq"), ids=["2"])
+    else:
+        documents.delete(["1"])
+    assert apart(opened, opened.revision) == []
+    assert records.list_keys() == (["1", "2"] if call == "add" else [])
 
 
 def test_what_is_indexed_already_is_not_embedded_again(opened: agentmem.Store) -> None:

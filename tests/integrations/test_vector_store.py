@@ -223,6 +223,22 @@ def test_words_and_both_are_searched_if_asked_for(opened: agentmem.Store) -> Non
     assert documents.similarity_search("Lisbon trams", k=1, mode="text", offset=1)[0].id == "3"
 
 
+def test_with_a_half_life_what_is_older_counts_less(tmp_path: Path) -> None:
+    moments = iter(range(1_800_000_000, 1_900_000_000, 3_600))
+    with agentmem.open(tmp_path / "a.db", embedder=None, clock=lambda: next(moments)) as store:
+        documents = AgentMemVectorStore(store, Counted())
+        documents.add_texts(["the tram"], ids=["old"])
+        for number in range(50):
+            store.put("time", number, overwrite=True)
+        documents.add_texts(["the tram"], ids=["young"])
+        assert _ids(documents.similarity_search("the tram")) == ["old", "young"]
+        aged = documents.similarity_search_with_score("the tram", half_life_s=3_600.0)
+        assert [document.id for document, _distance in aged] == ["young", "old"]
+        assert aged[0][1] < aged[1][1] <= 1
+        always = AgentMemVectorStore(store, Counted(), half_life_s=3_600.0)
+        assert _ids(always.similarity_search("the tram")) == ["young", "old"]
+
+
 def test_without_an_embedding_documents_are_found_by_their_words(opened: agentmem.Store) -> None:
     documents = AgentMemVectorStore(opened)
     documents.add_texts(["a tram in Lisbon", "the hotel"], [{"source": "tram"}, {}])
@@ -348,6 +364,11 @@ def test_a_filter_that_is_none_is_refused(opened: agentmem.Store, hostile: Any) 
     documents.add_texts(["one"], [{"source": "a"}])
     with pytest.raises(agentmem.InvalidValueError):
         documents.similarity_search("one", filter=hostile)
+
+
+def test_a_function_as_filter_is_told_what_to_give_instead(opened: agentmem.Store) -> None:
+    with pytest.raises(agentmem.InvalidValueError, match="not a function"):
+        AgentMemVectorStore(opened, Counted()).similarity_search("one", filter=lambda each: True)
 
 
 @pytest.mark.parametrize(
