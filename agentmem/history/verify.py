@@ -106,8 +106,10 @@ def verify(
     report.revision, report.hash = after, state.hash.hex() if isinstance(state.hash, bytes) else ""
     if expected is not None:
         _check_expected(engine, expected, report)
-    if state.floor > after:
-        report.add(f"the floor is revision {state.floor}, and the log ends at {after}")
+    # Asked in this order: others may have committed, and compacted, since the last page was read.
+    floor, end = engine.floor(), engine.position().revision
+    if floor > end:
+        report.add(f"the floor is revision {floor}, and the log ends at {end}")
     _check_search(engine, state, report)
     findings = engine.inspect()
     for problem in findings["integrity"]:

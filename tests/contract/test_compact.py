@@ -292,3 +292,25 @@ def test_a_search_that_a_compaction_overtakes_says_so(
     monkeypatch.setattr(engine, "entries", overtaken)
     with pytest.raises(agentmem.CompactedError):
         old.search("harvest")
+
+
+def test_verify_finds_nothing_wrong_where_a_compaction_overtakes_it(
+    store: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("k", 1)
+    engine = store._core.engine
+    floor = engine.floor
+    asked = 0
+
+    def floor_after_a_compaction() -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # after the last page was read, which is empty
+            for number in range(3):
+                store.transact(lambda tx, number=number: tx.put("k", [tx["k"], number]))
+            store.admin.compact(keep_versions=1)
+        return floor()
+
+    monkeypatch.setattr(engine, "floor", floor_after_a_compaction)
+    assert store.admin.verify().problems == []
+    assert asked > 2

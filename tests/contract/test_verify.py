@@ -152,6 +152,10 @@ DAMAGES: dict[str, tuple[tuple[Any, ...], str]] = {
         ),
         "heads do not point to the newest entry",
     ),
+    "a floor above the log": (
+        ("UPDATE store SET floor = 99",),
+        "the floor is revision 99, and the log ends at 7",
+    ),
     "an entry of no commit": (
         ("UPDATE entries SET id = 500 WHERE key = 'a' AND version = 1",),
         "1 entries belong to no commit",
