@@ -76,7 +76,8 @@ class AgentMemStore(HoldsStore, BaseStore):
         has written the key meanwhile, the key's merge strategy merges, or the call raises
         `ConflictError`, and nothing is written. LangGraph's default retry policy
         (``add_node(..., retry_policy=RetryPolicy())``) runs such a node again; without a policy
-        the graph fails. Nothing is lost silently.
+        the graph fails. Nothing is lost silently. A node that changes several items is for
+        `transactional_node`: run again, it would put the first of them again.
         Outside of a task the last write wins, as in LangGraph's own stores.
         A batch is one transaction: its reads see one state, its puts are applied together.
         Values are JSON, and stay what they are: nothing that is stored becomes an object.

@@ -120,6 +120,24 @@ def test_a_batch_with_one_bad_operation_does_nothing(memory: AgentMemStore) -> N
     assert memory.search(()) == []
 
 
+def test_what_a_batch_reads_is_still_so_when_it_writes(tmp_path: Path) -> None:
+    moves = [2, 3]
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        # The batch has read by now, and has yet to commit.
+        if moves and texts == ["moving"]:
+            store.agentmem.put("x", {"n": moves.pop(0)}, namespace=DOCS, overwrite=True, text=False)
+        return vectors(texts)
+
+    index: Any = {"dims": DIMENSION, "embed": embed, "fields": ["text"]}
+    with AgentMemStore(str(tmp_path / "a.db"), index=index, durability="relaxed") as store:
+        store.put(DOCS, "x", {"n": 1})
+        read, _put = store.batch([GetOp(DOCS, "x"), PutOp(DOCS, "y", {"text": "moving"})])
+        assert read.value == {"n": 3}  # type: ignore[union-attr]  # it is the item
+        assert moves == []
+        assert store.version_of(DOCS, "y") == 1
+
+
 def test_reads_see_nothing_but_what_langgraph_has_a_name_for(memory: AgentMemStore) -> None:
     below = memory.agentmem
     below.put("root", {"n": 1})
