@@ -54,6 +54,11 @@ class Caller:
     attempt: _Attempt | None = None
     flow: object = None
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether it calls from no run at all."""
+        return self is _OUTSIDE
+
 
 _OUTSIDE: Final = Caller(Run())
 _numbers: Final = itertools.count()

@@ -303,6 +303,8 @@ class AgentMemStore(HoldsStore, BaseStore):
 
     def _who(self, caller: Caller) -> dict[str, Any]:
         """Who commits, and in which run."""
+        if caller.is_outside:
+            return {} if self.agent is None else {"agent": self.agent}
         run = caller.run
         agent = self.agent
         if agent is None and self.store._scope.agent is None:
@@ -411,7 +413,7 @@ def _checked(ops: Iterable[Op]) -> list[Op]:
                     f"the value of {op.key!r} is a mapping of names to JSON, not "
                     f"{type(op.value).__name__}"
                 )
-            found.append(op._replace(key=str(op.key)))
+            found.append(op if type(op.key) is str else op._replace(key=str(op.key)))
         else:
             found.append(op)
     return found
