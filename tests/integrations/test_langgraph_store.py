@@ -21,7 +21,7 @@ from langgraph.store.base import (
 import agentmem
 from langgraph_agentmem import AgentMemStore
 from tests.contract.conftest import ManualClock
-from tests.embedders import DIMENSION, WordsEmbedder
+from tests.embedders import DIMENSION, WordsEmbedder, cosine
 
 DOCS: Final = ("docs", "team")
 
@@ -373,8 +373,12 @@ def test_an_item_with_many_near_texts_hides_no_other(indexed: AgentMemStore) -> 
     parts = [f"green tree {number}" for number in range(60)]
     indexed.put(DOCS, "many", {"title": "green tree", "parts": parts})
     indexed.put(DOCS, "one", {"title": "blue sea"})
-    indexed.put(DOCS, "two", {"title": "old port"})
+    indexed.put(DOCS, "two", {"title": "old port", "parts": ["green hill"]})
+    words = WordsEmbedder()
+    nearest = cosine(words.vector("green hill"), words.vector("green tree"))
+    assert nearest > cosine(words.vector("old port"), words.vector("green tree"))
     found = indexed.search(("docs",), query="green tree", limit=3)
+    assert {item.key: item.score for item in found}["two"] == pytest.approx(nearest)
     assert found[0].key == "many"
     assert sorted(keys(found)) == ["many", "one", "two"]
     assert keys(indexed.search(("docs",), query="green tree", limit=1, offset=2)) == keys(found[2:])
