@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from langchain_core.messages import HumanMessage, MessageLikeRepresentation
@@ -54,3 +54,21 @@ class Budget:
             else:
                 over = middle
         return fitting
+
+    def lines(
+        self, lines: Sequence[str], render: Callable[[Sequence[str]], str]
+    ) -> tuple[int, str]:
+        """As many lines as fit, at least the first, which is cut if there is no room for it.
+
+        Args:
+            lines: of which there is at least one.
+            render: the text of so many of the first of them.
+
+        Returns: how many are whole, 0 if the first was cut; and the text.
+        """
+        count = self.most(lambda many: render(lines[:many]), len(lines))
+        if count:
+            return count, render(lines[:count])
+        first = lines[0]
+        length = self.most(lambda many: render([f"{first[:many]}…"]), len(first) - 1)
+        return 0, render([f"{first[:length]}…"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import Field
@@ -122,16 +123,17 @@ def list_keys(
         for entry in entries[:_PAGE]
     ]
 
-    def shown(count: int) -> str:
-        if count == len(entries):
-            return "\n".join(lines)
-        last = path_of(entries[max(count - 1, 0)])
+    def shown(some: Sequence[str]) -> str:
+        if len(some) == len(entries):
+            return "\n".join(some)
+        last = path_of(entries[max(len(some) - 1, 0)])
         on = f"memory_list with namespace={namespace!r} and after={last!r}"
-        return "\n".join([*lines[:count], f"[more; to read on, call {on}]"])
+        return "\n".join([*some, f"[more; to read on, call {on}]"])
 
-    count = max(desk.budget.most(shown, len(lines)), 1)
+    whole, text = desk.budget.lines(lines, shown)
+    count = max(whole, 1)
     facts = {"keys": [path_of(entry) for entry in entries[:count]], "more": count < len(entries)}
-    return Answer(shown(count), facts=facts)
+    return Answer(text, facts=facts)
 
 
 class SearchArguments(Arguments):
@@ -154,20 +156,20 @@ def search(
         )
     lines = [_hit_line(hit) for hit in hits]
 
-    def shown(count: int) -> str:
-        text = "\n".join(lines[:count])
-        if count < len(hits):
-            text += f"\n[cut; to read on, call memory_search with offset={offset + count}]"
+    def shown(some: Sequence[str]) -> str:
+        text = "\n".join(some)
+        if len(some) < len(hits):
+            text += f"\n[cut; to read on, call memory_search with offset={offset + len(some)}]"
         return text
 
-    count = max(desk.budget.most(shown, len(hits)), 1)
+    whole, text = desk.budget.lines(lines, shown)
+    count = max(whole, 1)
     reads: dict[str, Known] = {}
-    for hit in hits[:count]:
+    for hit in hits[:whole]:
         if len(value_text(hit.entry.value)) <= _HIT:
             reads |= desk.seen(hit.entry)
-    return Answer(
-        shown(count), facts={"keys": [path_of(hit.entry) for hit in hits[:count]]}, reads=reads
-    )
+    keys = [path_of(hit.entry) for hit in hits[:count]]
+    return Answer(text, facts={"keys": keys}, reads=reads)
 
 
 def _hit_line(hit: Hit) -> str:
@@ -202,16 +204,16 @@ def history(desk: Desk, call: Invocation, key: str, before: int | None = None) -
         for index, entry in enumerate(entries)
     ]
 
-    def shown(count: int) -> str:
-        lines = [path, *parts[:count]]
-        if count < len(found):
-            last = entries[max(count - 1, 0)].version
+    def shown(some: Sequence[str]) -> str:
+        lines = [path, *some]
+        if len(some) < len(found):
+            last = entries[max(len(some) - 1, 0)].version
             lines.append(f"[more; to read on, call memory_history with before={last}]")
         return "\n".join(lines)
 
-    count = max(desk.budget.most(shown, len(entries)), 1)
-    versions = [entry.version for entry in entries[:count]]
-    return Answer(shown(count), facts={"key": path, "versions": versions})
+    count, text = desk.budget.lines(parts, shown)
+    versions = [entry.version for entry in entries[: max(count, 1)]]
+    return Answer(text, facts={"key": path, "versions": versions})
 
 
 def _version_lines(entry: Entry[Any], before: Entry[Any] | None) -> str:

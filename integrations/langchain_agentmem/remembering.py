@@ -75,17 +75,20 @@ class Remembering:
         notices = list(self._notices(known)) if changes else []
         parts = [*notices, *self._memories(messages)]
 
-        def shown(count: int) -> str:
-            return _text(parts[:count])
-
-        count = self._desk.budget.most(shown, len(parts))
-        untold = {path for part in notices[count:] for path in part.known}
+        if not parts:
+            return Remembered("")
+        # By their texts, which may be cut; the headings between them are those of the parts.
+        headings = [part.heading for part in parts]
+        texts = [part.text for part in parts]
+        count, text = self._desk.budget.lines(texts, lambda some: _text(headings, some))
+        if count == 0 and notices:
+            count = 1  # cut, but told: it would be too long the next time, too
         found: dict[str, Known] = {}
         for part in parts[:count]:
             for path, pair in part.known.items():
-                if path not in untold:
-                    found.setdefault(path, pair)
-        return Remembered(shown(count) if count else "", found, complete=count >= len(notices))
+                # A memory that was changed since its notice was made is told at the next call.
+                found.setdefault(path, pair)
+        return Remembered(text, found, complete=count >= len(notices))
 
     # What changed.
 
@@ -162,14 +165,14 @@ def _memory(hit: Hit) -> _Part:
     return _Part(_RELEVANT, cut, {})
 
 
-def _text(parts: Sequence[_Part]) -> str:
+def _text(headings: Sequence[str], texts: Sequence[str]) -> str:
     lines = [_HEADING]
-    heading = None
-    for part in parts:
-        if part.heading != heading:
-            heading = part.heading
+    before = None
+    for heading, text in zip(headings, texts, strict=False):
+        if heading != before:
             lines.append(heading)
-        lines.append(part.text)
+        lines.append(text)
+        before = heading
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ class ScriptedModel(BaseChatModel):
 
     Attributes:
         given: the messages of each call, in order.
+        script: its steps; more may be added.
     """
 
     _script: list[Step] = PrivateAttr()
@@ -34,6 +35,11 @@ class ScriptedModel(BaseChatModel):
         super().__init__()
         self._script = list(script)
         self._given = []
+
+    @property
+    def script(self) -> list[Step]:
+        """Its steps."""
+        return self._script
 
     @property
     def given(self) -> list[list[BaseMessage]]:

@@ -196,6 +196,23 @@ def test_a_claim_that_is_replayed_is_the_same_claim(memory: agentmem.Store) -> N
     assert [task.state for task in queue.peek()] == ["claimed", "waiting"]
 
 
+def test_a_task_that_is_ended_again_by_a_replay_was_ended_once(memory: agentmem.Store) -> None:
+    memory.scoped("team").queue("tasks").put("x")
+
+    def end(messages: Sequence[BaseMessage]) -> AIMessage:
+        task = last_result(messages).artifact["task"]
+        return calls(("task_done", {"task": task, "result": "done"}))
+
+    agent = agent_of(memory, calls(("task_claim", {})), end, AIMessage("a"), AIMessage("b"))
+    first = agent.invoke(asked("work"), thread("t"))
+    newest = next(s for s in agent.get_state_history(thread("t")) if s.next == ("tools",))
+    again = agent.invoke(None, newest.config)
+    assert "Its result is kept as" in results(again)[-1].text
+    assert results(again)[-1].text == results(first)[-1].text
+    kept = memory.history("1", namespace=("team", "task_results", "tasks"))
+    assert [entry.version for entry in kept] == [1]
+
+
 class Twice(AgentMiddleware[Any, Any, Any]):
     """Runs each tool call twice, as a retry does whose first answer was lost."""
 

@@ -45,13 +45,15 @@ class Talk:
 
     def __init__(
         self, store: agentmem.Store, *script: Step, saver: Any = None, prompt: Any = "You plan.",
-        **options: Any,
+        max_result_tokens: int = 1_000, **options: Any,
     ) -> None:  # fmt: skip
         self.store = store
         self.model = ScriptedModel(*script)
         self.agent = create_agent(
             self.model,
-            AgentMemToolkit(store, namespace="team").get_tools(),
+            AgentMemToolkit(
+                store, namespace="team", max_result_tokens=max_result_tokens
+            ).get_tools(),
             middleware=[AgentMemMiddleware(store, namespace="team", **options)],
             checkpointer=saver or InMemorySaver(),
             system_prompt=prompt,
@@ -270,6 +272,19 @@ def test_what_there_is_no_room_for_is_told_at_the_next_call(memory: agentmem.Sto
     assert talk.told[-1] == ""
 
 
+def test_a_change_that_is_too_long_is_told_cut(memory: agentmem.Store) -> None:
+    bob = bobs(memory)
+    bob.put("plan", dict.fromkeys("abcdefghi", "before"), expected_version=0)
+    look = calls(("memory_list", {}))
+    later = dict.fromkeys("abcdefghi", "x" * 90)
+    change = after(lambda: bob.put("plan", later, overwrite=True), look)
+    talk = Talk(memory, READ, change, look, DONE, max_tokens=100)
+    talk.say("go")
+    assert "- plan: version 1 -> version 2, by bob" in talk.told[2]
+    assert 90 < count_tokens_approximately([talk.told[2]]) <= 100
+    assert talk.told[3] == ""
+
+
 def test_a_change_is_told_after_a_restart(memory: agentmem.Store) -> None:
     bobs(memory).put("plan", {"days": 3}, expected_version=0)
     saver = InMemorySaver()
@@ -321,6 +336,35 @@ def test_a_value_that_was_cut_is_not_read(memory: agentmem.Store) -> None:
     assert (told.status, "your call names no version" in told.text) == ("error", True)
 
 
+def test_a_conflict_that_was_cut_is_not_read(memory: agentmem.Store) -> None:
+    bob = bobs(memory)
+    bob.put("plan", "x" * 2_000, expected_version=0)
+    write = calls(("memory_write", {"key": "plan", "value": "y"}))
+    named = calls(("memory_write", {"key": "plan", "value": "y", "version": 1}))
+    out = Talk(memory, write, write, named, DONE, max_result_tokens=200).say("go")
+    # But its version was told, and may be named.
+    assert [message.status for message in results(out)] == ["error", "error", "success"]
+
+
+def test_an_own_change_does_not_hide_another_that_came_before(memory: agentmem.Store) -> None:
+    bob = bobs(memory)
+    bob.put("log", ["begun"], expected_version=0)
+    append = calls(("memory_append", {"key": "log", "items": ["mine"]}))
+    talk = Talk(
+        memory,
+        calls(("memory_read", {"key": "log"})),
+        after(lambda: bob.append("log", "x" * 2_000), append),
+        append,
+        DONE,
+        max_result_tokens=200,
+    )
+    talk.say("go")
+    assert "- log: version 1 -> version 3, by ann" in talk.told[2]
+    assert "(and bob)" in talk.told[2]
+    # The second append follows on what was told: no news.
+    assert talk.told[3] == ""
+
+
 def test_the_log_says_what_a_write_was_made_from(memory: agentmem.Store) -> None:
     bob = bobs(memory)
     bob.put("budget", 900, expected_version=0)
@@ -330,6 +374,19 @@ def test_the_log_says_what_a_write_was_made_from(memory: agentmem.Store) -> None
     Talk(memory, read, write, DONE).say("go")
     lineage = memory.audit.lineage("plan", namespace="team")
     assert [(node.key, node.version) for node in lineage.nodes] == [("budget", 1), ("plan", 1)]
+
+
+def test_the_log_does_not_say_that_a_write_was_made_from_what_nobody_saw(
+    memory: agentmem.Store,
+) -> None:
+    bob = bobs(memory)
+    bob.put("budget", 900, expected_version=0)
+    read = calls(("memory_read", {"key": "budget"}))
+    write = calls(("memory_write", {"key": "plan", "value": {"days": 9}}))
+    change = after(lambda: bob.put("budget", 800, expected_version=1), write)
+    Talk(memory, read, change, DONE).say("go")
+    lineage = memory.audit.lineage("plan", namespace="team")
+    assert [(node.key, node.version) for node in lineage.nodes] == [("plan", 1)]
 
 
 _known = st.one_of(st.none(), st.integers(-5, 5))
@@ -450,6 +507,19 @@ def test_an_answer_counts_for_the_version_that_the_person_saw(memory: agentmem.S
     assert [entry.value for entry in memory.history("plan", namespace="team")] == [
         {"days": 4}, {"days": 6}, {"days": 5}, {"days": 3},
     ]  # fmt: skip
+
+
+def test_an_answer_that_is_replayed_is_applied_once(memory: agentmem.Store) -> None:
+    talk = interrupting(memory)
+    talk.say("go")
+    first = talk.resume({"value": {"days": 7}})
+    bobs(memory).put("plan", {"days": 8}, overwrite=True)
+    states = talk.agent.get_state_history(T)
+    before = next(state for state in states if state.next == ("tools",))
+    talk.model.script.append(DONE)
+    again = talk.agent.invoke(Command(resume={"value": {"days": 7}}), before.config)
+    assert results(again)[-1].text == results(first)[-1].text
+    assert memory.scoped("team")["plan"] == {"days": 8}
 
 
 def test_a_question_stands_even_if_the_conflict_has_gone(memory: agentmem.Store) -> None:

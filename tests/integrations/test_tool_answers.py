@@ -269,6 +269,27 @@ def test_a_long_conflict_stays_within_the_limit(store: agentmem.Store) -> None:
     assert "version=2" in told.content
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("memory_list", {}),
+        ("memory_search", {"query": "rome"}),
+        ("memory_history", {"key": "plan"}),
+        ("memory_read", {"key": "plan"}),
+        ("memory_write", {"key": "plan", "value": 1, "version": 1}),
+    ],
+)
+def test_the_least_limit_is_kept_whatever_is_in_memory(
+    store: agentmem.Store, name: str, arguments: dict[str, Any]
+) -> None:
+    view = bobs(store)
+    view.put("plan", {"rome": ["x" * 500] * 3}, expected_version=0)
+    view.put("plan", {f"rome {n}": "y" * 500 for n in range(9)}, expected_version=1)
+    view.put("k" * 200, "rome " * 100, expected_version=0)
+    message = caller(store, max_result_tokens=100)(name, **arguments)
+    assert 50 < count_tokens_approximately([message.content]) <= 100
+
+
 def test_a_counter_of_tokens_can_be_given(store: agentmem.Store) -> None:
     def characters(messages: Any) -> int:
         return sum(len(message.content) for message in messages)
@@ -488,10 +509,12 @@ def test_in_a_task_of_a_graph_a_call_applies_once(store: agentmem.Store) -> None
         thread("t", __pregel_task_id="task-2"),
         thread("u", __pregel_task_id="task-1"),
         # Neither can the parts run into each other.
-        thread("t:task-task-1", __pregel_task_id="1"),
+        thread("a:task-b", __pregel_task_id="c"),
+        thread("a", __pregel_task_id="b:task-c"),
+        thread("a%3Atask-b", __pregel_task_id="c"),
     ):
         tool.invoke(asked, config)
-    assert store["log"] == ["x"] * 4
+    assert store["log"] == ["x"] * 6
 
 
 def test_another_request_under_the_same_call_is_told(store: agentmem.Store) -> None:
