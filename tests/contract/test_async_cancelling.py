@@ -21,6 +21,7 @@ import pytest
 
 import agentmem
 from agentmem.aio.workers import Job
+from tests.contract.conftest import StoreMaker
 
 WAIT_S: Final = 60
 MOST_JOBS: Final = 40
@@ -274,3 +275,68 @@ async def test_a_task_is_not_lost_by_a_cancelled_claim(
         if not cancelled:
             break
     assert 1 < at < MOST_JOBS - 1
+
+
+async def test_what_no_worker_had_begun_is_never_done(astore: agentmem.AsyncStore) -> None:
+    for act in (increment, block, transact):
+        for at in range(1, MOST_JOBS):
+            part = astore.scoped(f"{act.__name__}-{at}")
+            if not await Canceller(astore, at, "unbegun").run(act(part)):
+                break
+            await settled(astore)
+            assert await part.log(op_id="op") == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_claim_that_is_cancelled_gives_its_task_back(
+    astore: agentmem.AsyncStore, way: str
+) -> None:
+    for at in range(1, MOST_JOBS):
+        queue = astore.scoped(f"part-{at}").queue("q")
+        await queue.put("task")
+        if not await Canceller(astore, at, way).run(queue.claim(wait_s=5)):
+            break
+        await settled(astore)
+        assert [task.state for task in await queue.peek()] == ["waiting"]
+    assert 1 < at < MOST_JOBS - 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_lease_that_is_acquired_too_late_is_released(
+    astore: agentmem.AsyncStore, way: str
+) -> None:
+    for at in range(1, MOST_JOBS):
+        part = astore.scoped(f"part-{at}")
+        lease = part.lease("l", wait_s=5)
+        if not await Canceller(astore, at, way).run(lease.acquire()):
+            break
+        await settled(astore)
+        assert await part.leases() == []
+    assert 1 < at < MOST_JOBS - 1
+
+
+async def test_a_store_that_is_opened_too_late_is_closed(
+    make_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[agentmem.Store] = []
+    opening, go_on = threading.Event(), threading.Event()
+    open_plain = agentmem.open
+
+    def slow(*args: Any, **kwargs: Any) -> agentmem.Store:
+        opened.append(open_plain(*args, **kwargs))
+        opening.set()
+        assert go_on.wait(WAIT_S)
+        return opened[0]
+
+    async def main() -> agentmem.AsyncStore:
+        return await agentmem.aopen(make_store.target(), embedder=None)
+
+    monkeypatch.setattr(agentmem, "open", slow)
+    task = asyncio.create_task(main())
+    await asyncio.to_thread(opening.wait, WAIT_S)
+    task.cancel()
+    asyncio.get_running_loop().call_later(0.01, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(agentmem.ClosedError):
+        opened[0].get("k")

@@ -14,6 +14,8 @@ from typing import Any, Final
 import pytest
 
 import agentmem
+from agentmem import course
+from agentmem.aio.runner import Runner
 from tests.contract.conftest import StoreMaker
 
 WAIT_S: Final = 60
@@ -235,3 +237,30 @@ async def test_one_worker_is_enough_for_all_of_it(make_store: StoreMaker) -> Non
         await asyncio.gather(*(store.transact(book, lock=["seats"]) for _number in range(20)))
         await asyncio.gather(*(store.transact(book, attempts=500) for _number in range(10)))
         assert await store.value("seats") == 0
+
+
+async def test_no_thread_ever_waits_for_what_others_do(
+    astore: agentmem.AsyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def block(_ask: object) -> None:
+        raise AssertionError("a thread would have waited")
+
+    for ask in (course.Acquire, course.Pause, course.Sleep):
+        monkeypatch.setattr(ask, "perform", block)
+    await astore.put("n", 0)
+    awaited: list[str] = []
+    perform = Runner._perform
+
+    async def note(runner: Runner, ask: Any, seen: int) -> Any:
+        awaited.append(type(ask).__name__)
+        return await perform(runner, ask, seen)
+
+    monkeypatch.setattr(Runner, "_perform", note)
+
+    async def add(tx: agentmem.AsyncTransaction) -> None:
+        await tx.put("n", 1 + await tx.value("n"))
+
+    await asyncio.gather(*(astore.transact(add, attempts=500) for _number in range(20)))
+    await asyncio.gather(*(astore.transact(add, lock=["n"]) for _number in range(5)))
+    assert await astore.value("n") == 25
+    assert {"Acquire", "Pause", "Call"} <= set(awaited)
