@@ -340,3 +340,39 @@ async def test_a_store_that_is_opened_too_late_is_closed(
         await task
     with pytest.raises(agentmem.ClosedError):
         opened[0].get("k")
+
+
+async def test_an_event_is_not_lost_whenever_its_receiver_is_cancelled(
+    astore: agentmem.AsyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = astore._runner.workers
+    submit = workers.submit
+    turns = 0
+    task: asyncio.Task[Any] | None = None
+
+    def later(left: int) -> None:
+        """Cancels it so many turns of the loop after its job was heard of."""
+        if left:
+            asyncio.get_running_loop().call_soon(later, left - 1)
+        elif task is not None:
+            task.cancel()
+
+    def watched(*args: Any, **kwargs: Any) -> Job:
+        job = submit(*args, **kwargs)
+        if asyncio.current_task() is task:
+            job.future.add_done_callback(lambda _future: later(turns))
+        return job
+
+    async def main(feed: agentmem.AsyncFeed) -> agentmem.Event | None:
+        return await feed.next()
+
+    monkeypatch.setattr(workers, "submit", watched)
+    async with astore.watch(since=0) as feed:
+        for turns in range(8):
+            revision = (await astore.put("k", turns, overwrite=True)).revision
+            task = asyncio.create_task(main(feed))
+            await asyncio.wait({task})
+            event = await feed.next() if task.cancelled() else task.result()
+            task = None
+            assert event is not None
+            assert event.revision == revision
