@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
@@ -189,9 +190,13 @@ class _Node:
             return await self.call(outer.tx, args, kwargs)
         loop = asyncio.get_running_loop()
         inner: list[Future[Any]] = []
+        cancelled = threading.Event()
 
         def call(tx: Transaction) -> Any:
             inner.append(asyncio.run_coroutine_threadsafe(self.call(tx, args, kwargs), loop))
+            # The node may have begun, and been cancelled, before it stood in the list.
+            if cancelled.is_set():
+                inner[-1].cancel()
             return inner[-1].result()
 
         pool = ThreadPoolExecutor(1, thread_name_prefix="agentmem-node")
@@ -199,6 +204,7 @@ class _Node:
         try:
             return await loop.run_in_executor(pool, context.run, transact, call)
         except asyncio.CancelledError:
+            cancelled.set()
             for future in inner:
                 future.cancel()
             raise

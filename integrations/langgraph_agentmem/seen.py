@@ -29,12 +29,22 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_agentmem.runs import Run, current_run
 
-__all__ = ["MAX_KEYS", "MAX_TASKS", "Caller", "Place", "SeenVersions", "current_caller"]
+__all__ = [
+    "MAX_CITED",
+    "MAX_KEYS",
+    "MAX_TASKS",
+    "Caller",
+    "Place",
+    "SeenVersions",
+    "current_caller",
+]
 
 MAX_TASKS: Final = 10_000
 """Attempts of tasks whose reads are remembered; those used least recently are forgotten first."""
 MAX_KEYS: Final = 100_000
 """Reads of one attempt that are remembered; the oldest are forgotten first."""
+MAX_CITED: Final = 1_000
+"""Versions that an attempt has read which a commit of it names; the oldest are left out first."""
 
 Place: TypeAlias = tuple[tuple[str, ...], str]
 _Attempt: TypeAlias = tuple[str, int]
@@ -97,10 +107,14 @@ def _strand() -> tuple[str, int]:
 
 @dataclass(slots=True)
 class _Seen:
-    """What one attempt of a task has seen: by flow, and which flow was the last."""
+    """What one attempt of a task has seen: by flow, and which flow was the last.
+
+    ``read`` has the versions that others made, in order; a dict is an ordered set.
+    """
 
     by_flow: dict[tuple[object, Place], int] = field(default_factory=dict)
     last: dict[Place, object] = field(default_factory=dict)
+    read: dict[tuple[Place, int], None] = field(default_factory=dict)
 
     def note(self, flow: object, place: Place, version: int) -> None:
         # Taken out first, so that what was read again is not the oldest.
@@ -112,6 +126,12 @@ class _Seen:
             del self.by_flow[next(iter(self.by_flow))]
         if len(self.last) > MAX_KEYS:
             del self.last[next(iter(self.last))]
+
+    def cite(self, place: Place, version: int) -> None:
+        self.read.pop((place, version), None)
+        self.read[place, version] = None
+        if len(self.read) > MAX_CITED:
+            del self.read[next(iter(self.read))]
 
     def source(self, flow: object, place: Place) -> object:
         """The flow whose reading a write goes on from: itself, if it has read."""
@@ -144,6 +164,16 @@ class SeenVersions:
                 if source is not None:
                     seen.note(source, place, version)
                 seen.note(caller.flow, place, version)
+                if not written and version:
+                    seen.cite(place, version)
+
+    def cited(self, caller: Caller) -> list[tuple[Place, int]]:
+        """The versions that the caller's attempt has read: what it writes may come of them."""
+        if caller.attempt is None:
+            return []
+        with self._lock:
+            seen = self._attempts.get(caller.attempt)
+            return list(seen.read) if seen is not None else []
 
     def base(self, caller: Caller, place: Place) -> int | None:
         """The version that a write of the caller starts from; None if it has read none."""

@@ -40,7 +40,7 @@ from langgraph_agentmem.running import Running, is_outside, running_transaction
 from langgraph_agentmem.seen import Caller, Place, SeenVersions, current_caller
 from langgraph_agentmem.sweeping import INTERVAL_MINUTES, Sweeper
 from langgraph_agentmem.texts import Index, prefetched
-from langgraph_agentmem.writing import Writer, prune, refresh, refresh_in, text_of
+from langgraph_agentmem.writing import Writer, cite, prune, refresh, refresh_in, text_of
 
 __all__ = ["AgentMemStore"]
 
@@ -78,6 +78,7 @@ class AgentMemStore(HoldsStore, BaseStore):
         (``add_node(..., retry_policy=RetryPolicy())``) runs such a node again; without a policy
         the graph fails. Nothing is lost silently. A node that changes several items is for
         `transactional_node`: run again, it would put the first of them again.
+        What a task writes names what it has read, so that ``agentmem why`` tells what came of what.
         Outside of a task the last write wins, as in LangGraph's own stores.
         A batch is one transaction: its reads see one state, its puts are applied together.
         Values are JSON, and stay what they are: nothing that is stored becomes an object.
@@ -260,6 +261,8 @@ class AgentMemStore(HoldsStore, BaseStore):
         """Puts one item without a transaction; False if it needs one."""
         if self._base(caller, (op.namespace, op.key)) is not None or op.ttl is not None:
             return False
+        if self._seen.cited(caller):
+            return False
         text, further = text_of(self._index, op)
         if op.value is None or further:
             return False
@@ -273,8 +276,10 @@ class AgentMemStore(HoldsStore, BaseStore):
     def _commit(self, ops: list[Op], puts: dict[Place, PutOp], caller: Caller) -> list[Result]:
         """Reads and writes as one; runs again while only what it read itself has moved."""
         bases = {place: self._base(caller, place) for place in puts}
+        cited = [each for each in self._seen.cited(caller) if each[0] not in puts]
         for attempt in range(1, _BATCH_ATTEMPTS + 1):
             tx = self.store.transaction(**self._who(caller))
+            cite(tx, cited)
             reader = Reader(tx, self._index)
             results = _answers(reader, ops)
             refresh_in(tx, reader.touched)

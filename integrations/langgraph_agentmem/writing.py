@@ -9,10 +9,11 @@ from typing import Any, Final
 from langgraph.store.base import PutOp
 
 from agentmem import ConflictError, Entry, KeyMissingError, Store, Transaction
+from agentmem.provenance import CONTEXT
 from langgraph_agentmem.seen import Place
 from langgraph_agentmem.texts import FIELDS, Index, field_key
 
-__all__ = ["Writer", "prune", "refresh", "refresh_in", "text_of"]
+__all__ = ["Writer", "cite", "prune", "refresh", "refresh_in", "text_of"]
 
 TTL: Final = "langgraph.ttl"
 """The root of the hidden namespace where an item's time to live is kept, in minutes.
@@ -75,6 +76,12 @@ class Writer:
             return
         for entry in self._tx.list((FIELDS, *namespace, key), track=False):
             self._tx.delete(entry.key, namespace=entry.namespace, overwrite=True)
+
+
+def cite(tx: Transaction, read: Iterable[tuple[Place, int]]) -> None:
+    """Names what the task has read before as what the commit may come of; it is not checked."""
+    for (namespace, key), version in read:
+        tx._context.append((CONTEXT, tx._scope.place(namespace, key), version))
 
 
 def refresh_in(tx: Transaction, touched: Iterable[tuple[Place, int | None]]) -> None:

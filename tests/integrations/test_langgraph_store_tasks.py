@@ -266,6 +266,48 @@ def test_reading_a_listing_of_namespaces_holds_nobody_up(one: AgentMemStore) -> 
     assert one.version_of(NS, "k") == 2
 
 
+def test_what_a_task_writes_is_known_to_come_of_what_it_read(memory: AgentMemStore) -> None:
+    memory.put(NS, "source", {"price": 9})
+    memory.put(("other",), "found", {"n": 1})
+    memory.put(NS, "unread", {})
+
+    def work(store: BaseStore) -> None:
+        store.get(NS, "source")
+        store.get(NS, "absent")
+        store.search(("other",))
+        store.put(NS, "result", {"sum": 10})
+        store.batch([PutOp(NS, "more", {}), PutOp(NS, "most", {})])
+
+    in_task(memory, work)
+    audit = memory.agentmem.audit
+    for key in ("result", "more", "most"):
+        edges = audit.lineage(key, namespace=NS).edges
+        assert {(edge.source.namespace, edge.source.key, edge.why) for edge in edges} == {
+            (NS, "source", "read"), (("other",), "found", "read"),
+        }  # fmt: skip
+    derived = audit.lineage("source", namespace=NS, direction="down")
+    assert {node.key for node in derived.nodes} == {"source", "result", "more", "most"}
+    # It is named, and not checked: others may go on.
+    memory.put(NS, "source", {"price": 90})
+
+
+def test_reads_that_are_named_are_bounded(
+    one: AgentMemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen, "MAX_CITED", 2)
+    for number in range(4):
+        one.put(NS, f"k{number}", {})
+
+    def work(store: BaseStore) -> None:
+        for number in (0, 1, 2, 3, 2):
+            store.get(NS, f"k{number}")
+        store.put(NS, "result", {})
+
+    in_task(one, work)
+    edges = one.agentmem.audit.lineage("result", namespace=NS).edges
+    assert {edge.source.key for edge in edges} == {"k2", "k3"}
+
+
 # Side by side within a task.
 
 
