@@ -37,7 +37,7 @@ from agentmem.errors import (
 from agentmem.judge import check_writes, merge_error, merge_status
 from agentmem.limits import Limits
 from agentmem.merge.registry import MergeRegistry, StoredStrategy
-from agentmem.merge.strategy import Unmergeable
+from agentmem.merge.strategy import Outcome, Unmergeable
 from agentmem.model import DELETE, Commit
 from agentmem.namespaces import Pattern, encode
 from agentmem.records import commit_of, conflict_of
@@ -174,21 +174,22 @@ class Core:
         write = item.write
         assert write is not None, "only writes are merged"
         conflict = conflict_of(item, request.scope)
-        status = "merged"
+        resolve = match.strategy.resolve if match.strategy is not None else match.merge
         try:
-            if match.strategy is not None:
-                outcome = match.strategy.resolve(conflict)
-                answer, status = outcome.value, merge_status(outcome)
-            else:
-                answer = match.merge(conflict)
-            value = None if answer is DELETE else dump(answer, self.limits)
+            answer = resolve(conflict)
+            outcome = answer if isinstance(answer, Outcome) else Outcome(answer)
+            value = None if outcome.value is DELETE else dump(outcome.value, self.limits)
+            details = outcome.details
+            if details is not None:
+                details = dump(details, self.limits, what="details")
         except Unmergeable as error:
             write.refused = str(error) or f"{match.name!r} could not merge it"
             write.merge = False
             return
         except Exception as error:
             raise merge_error(request, item, match.name, error) from error
-        write.merged = Merged(value, item.version, match.name, status)
+        status = merge_status(outcome)
+        write.merged = Merged(value, item.version, match.name, status, details)
 
     def conflict_error(self, stale: list[StaleItem], scope: Scope) -> ConflictError:
         """What the caller gets for stale reads, scans and writes."""

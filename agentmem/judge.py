@@ -32,6 +32,7 @@ from agentmem.engines.rows import (
     vector_id,
 )
 from agentmem.errors import AccessDeniedError, LimitExceededError, MergeError
+from agentmem.kept import kept_text
 from agentmem.limits import Limits
 from agentmem.marks import Marker
 from agentmem.merge.registry import MergeRegistry, StoredStrategy
@@ -364,7 +365,8 @@ class Judge:
             return None
         if write.merged is not None and write.merged.against == item.version:
             done = write.merged
-            records.append(self._record(request, item, done.status, done.name, write.value))
+            kept = kept_text(write.value, done.details)
+            records.append(self._record(request, item, done.status, done.name, kept))
             return self._merged_final(write, done.value, item, done.name)
         if self._stored is None:
             self._stored = parse_strategies(self._session.strategies())
@@ -384,7 +386,8 @@ class Judge:
             raise merge_error(request, item, match.name, error) from error
         value = None if outcome.value is DELETED else dump(outcome.value, self._limits)
         status = merge_status(outcome)
-        records.append(self._record(request, item, status, match.name, write.value))
+        kept = kept_text(write.value, None)
+        records.append(self._record(request, item, status, match.name, kept))
         return self._merged_final(write, value, item, match.name)
 
     def _may_merge_here(self, item: StaleItem, write: Write) -> bool:

@@ -340,6 +340,7 @@ class ConflictRecord(_Html):
         revision: the commit that ended it; None if there was none.
         detected_at: when.
         note: how it was resolved, by a person, or None.
+        details: what the hook that merged it, or could not, tells of how; JSON, or None.
     """
 
     id: int
@@ -356,6 +357,7 @@ class ConflictRecord(_Html):
     revision: int | None
     detected_at: datetime
     note: str | None = None
+    details: Any = None
 
     def __repr__(self) -> str:
         by = f", strategy={self.strategy!r}" if self.strategy is not None else ""

@@ -13,6 +13,7 @@ from agentmem.engines.rows import (
     EntryRow,
     PurgeRow,
 )
+from agentmem.kept import details_in, ours_in
 from agentmem.limits import Limits
 from agentmem.model import (
     DELETE,
@@ -193,6 +194,7 @@ def conflict_of(item: StaleItem, scope: Scope) -> Conflict:
 
 def conflict_record_of(row: ConflictRow, scope: Scope) -> ConflictRecord:
     """A conflict as it is on record."""
+    ours = ours_in(row.ours)
     return ConflictRecord(
         id=row.id or 0,
         namespace=scope.relative(row.namespace),
@@ -202,12 +204,13 @@ def conflict_record_of(row: ConflictRow, scope: Scope) -> ConflictRecord:
         kind=row.kind,
         base_version=row.base_version,
         theirs_version=row.theirs_version,
-        ours=load(row.ours) if row.ours is not None else None,
+        ours=load(ours) if ours is not None else None,
         agent=row.agent,
         op_id=row.op_id,
         revision=row.revision,
         detected_at=to_datetime(row.detected_at),
         note=row.note,
+        details=details_in(row.ours),
     )
 
 

@@ -64,12 +64,14 @@ class Merged:
         against: the version that it was merged with, 0 if the key was absent.
         name: the hook's name.
         status: how it goes on record: ``merged``, or ``open`` if ours was parked.
+        details: JSON text of what the hook tells of how; None: nothing.
     """
 
     value: str | None
     against: int
     name: str
     status: str = "merged"
+    details: str | None = None
 
 
 @dataclass(slots=True)

@@ -274,8 +274,9 @@ class Store(WritingView, CoordinatingView):
             def keep_both(conflict):
                 return sorted({*conflict.theirs, *conflict.ours})
 
-        The hook gets a `Conflict` and returns the merged value or `agentmem.DELETE`, or raises
-        `Unmergeable`. It runs outside of any lock, and again if the key moves meanwhile.
+        The hook gets a `Conflict` and returns the merged value, `agentmem.DELETE`, or a
+        `merge.Outcome` with either and what is to stay on record; or it raises `Unmergeable`. It
+        runs outside of any lock, and again if the key moves meanwhile.
         """
         self._scope.check_all("merge_hook")
         parsed = Pattern.parse(pattern, self._core.limits, self._scope.prefix)

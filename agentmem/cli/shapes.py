@@ -227,6 +227,7 @@ def conflict_document(record: ConflictRecord) -> dict[str, Any]:
         "revision": record.revision,
         "detected_at": _time(record.detected_at),
         "note": record.note,
+        "details": record.details,
     }
 
 

@@ -22,6 +22,7 @@ from agentmem.history.log import entry_row, entry_version
 from agentmem.history.races import Race, races_of
 from agentmem.history.restoring import check_whole
 from agentmem.history.revert import Reversal, revert_commit, revert_key
+from agentmem.kept import ours_in
 from agentmem.model import MISSING, ConflictRecord, Entry, Tag, display_key, to_datetime
 from agentmem.records import conflict_record_of, entry_of
 from agentmem.request import Request, StaleItem, Write
@@ -370,7 +371,7 @@ class Audit:
         request = Request(scope, op_id, self._who(agent), 0, 0, note=note, pinned=False)
         request.change = Change("resolve_conflict", {"id": id, "note": note})
         if take != "theirs":
-            value = row.ours if take == "ours" else dump(take, self._core.limits)
+            value = ours_in(row.ours) if take == "ours" else dump(take, self._core.limits)
             head = self._core.engine.point(place, None).row
             base = head.version if head is not None and self._core.sees(head) else 0
             self._check_unmoved(row, base, head, expected_version)

@@ -27,7 +27,7 @@ from agentmem.namespaces import Labels, Pattern
 __all__ = ["Hook", "Match", "MergeRegistry", "StoredStrategy"]
 
 Hook = Callable[[Conflict], Any]
-"""``hook(conflict) -> value | DELETE``, or raises Unmergeable."""
+"""``hook(conflict) -> value | DELETE | Outcome``, or raises Unmergeable."""
 
 _STORED: Final = 0
 _LOCAL: Final = 1

@@ -87,17 +87,20 @@ _KIND_NAMES: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a strategy made of one conflict.
+    """What a strategy made of one conflict. A hook may return one, too, in place of the value.
 
     Attributes:
         value: JSON, or `agentmem.DELETE`.
         keeps_loser: a change was dropped, and has to stay on record.
         parks: our change was dropped, and a person has to look at it.
+        details: JSON that stays on the record of the conflict: how the hook came to it. It is
+            erased with the key.
     """
 
     value: Any
     keeps_loser: bool = False
     parks: bool = False
+    details: Any = None
 
 
 def settle(base: Any, theirs: Any, ours: Any) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     # one in `_MODULES`; both sorted. A test compares them.
     from langchain_agentmem.cache import AgentMemCache as AgentMemCache
     from langchain_agentmem.history import AgentMemChatMessageHistory as AgentMemChatMessageHistory
+    from langchain_agentmem.llm_merge import LLMMerge as LLMMerge
     from langchain_agentmem.memory import AgentMemMemory as AgentMemMemory
     from langchain_agentmem.middleware import AgentMemMiddleware as AgentMemMiddleware
     from langchain_agentmem.record_manager import AgentMemRecordManager as AgentMemRecordManager
@@ -36,6 +37,7 @@ _MODULES: Final[dict[str, str]] = {
     "AgentMemRetriever": "retriever",
     "AgentMemToolkit": "toolkit",
     "AgentMemVectorStore": "vector_store",
+    "LLMMerge": "llm_merge",
 }
 
 # Which extra brings a package that may be missing.
