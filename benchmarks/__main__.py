@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
     async_tasks,
+    checkpoints,
     collisions,
     coordination,
     counters,
@@ -71,6 +72,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
     *postgres_counter.BENCHMARKS,
     *watching.BENCHMARKS,
     *langgraph_stores.BENCHMARKS,
+    *checkpoints.BENCHMARKS,
 )
 _STORE_VARIABLE: Final = "AGENTMEM_TEST_DSN"
 

@@ -25,9 +25,11 @@ from benchmarks.server import Server, connect, settle
 
 __all__ = [
     "Counter",
+    "agentmem_saver",
     "etcd_counter",
     "fill_langgraph",
     "langgraph_postgres_store",
+    "langgraph_saver",
     "langgraph_store",
     "redis_counters",
     "zodb_counters",
@@ -89,6 +91,23 @@ def langgraph_store(path: str, *, tuned: bool = False) -> Iterator[Any]:
         store = module.SqliteStore(connection)
         store.setup()
         yield store
+
+
+@contextmanager
+def langgraph_saver(path: str) -> Iterator[Any]:
+    """LangGraph's checkpointer on SQLite, as it comes: WAL, and synced at each commit."""
+    module = _module("langgraph.checkpoint.sqlite", "langgraph-checkpoint-sqlite")
+    with module.SqliteSaver.from_conn_string(path) as saver:
+        saver.setup()
+        yield saver
+
+
+@contextmanager
+def agentmem_saver(path: str) -> Iterator[Any]:
+    """agentmem's checkpointer, which needs LangGraph, too."""
+    _module("langgraph.checkpoint.base", "langgraph-checkpoint")
+    with _module("langgraph_agentmem", "agentmem-store").AgentMemSaver(path) as saver:
+        yield saver
 
 
 @contextmanager
