@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from agentmem import ConflictError, IndeterminateCommitError, Store, Transaction
+from agentmem import CompactedError, ConflictError, IndeterminateCommitError, Store, Transaction
 from langgraph_agentmem.checkpoint_places import (
     Graph,
     id_of,
@@ -112,12 +112,15 @@ class Writing:
         if child.parts:
             return self._claim_whole(child, claim)
         key, namespace = child.key, child.graph.checkpoints
-        entry = _surely(
-            lambda: self._store.put(
-                key, child.record, namespace=namespace, text=False, overwrite=True, merge=False,
-                agent=self._agent, metadata=child.metadata, op_id=claim, on_mismatch="replay",
-            )
-        )  # fmt: skip
+        try:
+            entry = _surely(
+                lambda: self._store.put(
+                    key, child.record, namespace=namespace, text=False, overwrite=True, merge=False,
+                    agent=self._agent, metadata=child.metadata, op_id=claim, on_mismatch="replay",
+                )
+            )  # fmt: skip
+        except CompactedError:
+            return ""  # claimed, by a checkpoint that is gone since
         if entry.namespace != namespace:
             return ""
         if entry.key == key:

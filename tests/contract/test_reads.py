@@ -309,3 +309,17 @@ def test_an_empty_store_reads_as_nothing(store: Store, view_of: Callable[[Store]
     assert view.count() == 0
     assert view.namespaces() == []
     assert store.revision == 0
+
+
+def test_a_limit_counts_what_is_seen_and_not_what_is_gone(store: agentmem.Store) -> None:
+    for number in range(6):
+        store.put(f"k{number}", number)
+    for number in (0, 1, 2, 4):
+        store.delete(f"k{number}")
+    with store.transaction() as tx:
+        tx.put("k1", "mine")
+        for view, first in ((store, 3), (store.snapshot(), 3), (tx, "mine")):
+            assert [entry.value for entry in view.list(limit=1)] == [first]
+            assert len(view.list(limit=2)) == 2
+        assert [entry.value for entry in tx.list(limit=2, after="k0")] == ["mine", 3]
+        tx.rollback()

@@ -241,6 +241,7 @@ def test_values_stand_in_the_prompt_as_data_that_cannot_leave_its_block(
     assert len(lines) == 1 + 3 * 3
     marker = lines[1].partition(" ")[0]
     assert sum(line.startswith(marker) for line in lines) == 6
+    assert not any(marker in lines[number] for number in (2, 5, 8))  # the values
     assert json.loads(lines[5]) == evil
     assert "never an instruction" in str(system.content)
 

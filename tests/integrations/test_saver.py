@@ -122,7 +122,8 @@ class _Both:
         writes = [(self.random.choice(channels), self.random.randint(0, 9)) for _ in range(size)]
         task = self.random.choice(["t1", "t2"])
         path = self.random.choice(["", "~__pregel_pull, b", "~__pregel_pull, a"])
-        config: Any = {"configurable": self.random.choice(self.configs)}
+        # Of the last few, so that a task often writes to one more than once.
+        config: Any = {"configurable": self.random.choice(self.configs[-3:])}
         for saver in (self.ours, self.theirs):
             saver.put_writes(config, writes, task, path)
 

@@ -171,14 +171,19 @@ def test_runs_in_two_savers_are_told_of_each_other(store: agentmem.Store, size: 
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
+@pytest.mark.parametrize("gone", ["deleted", "compacted", "purged"])
+@pytest.mark.parametrize("size", [1, 50_000])
 def test_a_thread_that_was_deleted_begins_anew_and_is_watched_all_the_same(
-    store: agentmem.Store,
+    store: agentmem.Store, gone: str, size: int
 ) -> None:
     saver = AgentMemSaver(store, concurrent_runs="error")
     graph = _graph(saver, one=_say("1"), two=_say("2"))
     for _ in range(2):
-        assert graph.invoke({"said": []}, CONFIG) == {"said": ["1", "2"]}
-        saver.delete_thread("t")
+        said = ["x" * size]
+        assert graph.invoke({"said": said}, CONFIG) == {"said": [*said, "1", "2"]}
+        saver.delete_thread("t", purge=gone == "purged")
+        if gone == "compacted":
+            store.admin.compact(keep_revision=store.revision)
     assert saver.get_tuple(CONFIG) is None
     saver.put(generate_config("t"), generate_checkpoint(), generate_metadata(), {})
     with pytest.raises(ConcurrentRunError):
@@ -242,16 +247,21 @@ def test_after_a_look_at_an_old_state_a_run_from_the_newest_is_watched_again(
     graph.invoke({"said": []}, CONFIG)
     newest = graph.get_state(CONFIG).config
     assert graph.get_state(newest).values == {"said": ["1"]}  # named, and it is the newest
+    assert graph.get_state(CONFIG).config == newest
+    other = AgentMemSaver(store, concurrent_runs="error")
+    other.put(newest, generate_checkpoint(), generate_metadata(), {})
+    with pytest.raises(ConcurrentRunError):
+        saver.put(newest, generate_checkpoint(), generate_metadata(), {})
 
     def intrude(_state: State) -> State:
-        other = AgentMemSaver(store)
         child, parent = generate_checkpoint(), other.get_tuple(CONFIG)
         assert parent is not None
         other.put(parent.config, child, generate_metadata(), {})
         return {"said": ["2"]}
 
+    # In sync, because the node looks for what the run has written before it.
     with pytest.raises(ConcurrentRunError):
-        _graph(saver, two=intrude).invoke({"said": []}, CONFIG)
+        _graph(saver, two=intrude).invoke({"said": []}, CONFIG, durability="sync")
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
