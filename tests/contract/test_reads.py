@@ -311,7 +311,7 @@ def test_an_empty_store_reads_as_nothing(store: Store, view_of: Callable[[Store]
     assert store.revision == 0
 
 
-def test_a_limit_counts_what_is_seen_and_not_what_is_gone(store: agentmem.Store) -> None:
+def test_a_limit_counts_what_is_seen_and_not_what_is_gone(store: Store) -> None:
     for number in range(6):
         store.put(f"k{number}", number)
     for number in (0, 1, 2, 4):
