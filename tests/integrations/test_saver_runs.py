@@ -265,7 +265,40 @@ def test_after_a_look_at_an_old_state_a_run_from_the_newest_is_watched_again(
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
-def test_subgraphs_parallel_branches_and_their_replays_are_no_alarm(saver: AgentMemSaver) -> None:
+def test_a_run_from_the_newest_is_told_of_a_fork_from_it_that_came_before(
+    store: agentmem.Store,
+) -> None:
+    one, two = (AgentMemSaver(store, concurrent_runs="error") for _ in range(2))
+    root = one.put(generate_config("t"), generate_checkpoint(), generate_metadata(), {})
+    assert two.get_tuple(generate_config("t")) is not None
+    assert one.get_tuple(root) is not None  # named: a fork is meant
+    for _ in range(2):
+        one.put(root, generate_checkpoint(), generate_metadata(), {})
+    with pytest.raises(ConcurrentRunError):
+        two.put(root, generate_checkpoint(), generate_metadata(), {})
+
+
+def _failures(saver: AgentMemSaver, monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What puts raise: LangGraph hides it where a subgraph is interrupted meanwhile."""
+    failures: list[BaseException] = []
+    put = saver.put
+
+    def watched(*arguments: Any) -> Any:
+        try:
+            return put(*arguments)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    monkeypatch.setattr(saver, "put", watched)
+    return failures
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
+def test_subgraphs_parallel_branches_and_their_replays_are_no_alarm(
+    saver: AgentMemSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = _failures(saver, monkeypatch)
     inner = StateGraph(State)
     inner.add_node("ask", _asking)
     inner.add_edge(START, "ask")
@@ -289,6 +322,7 @@ def test_subgraphs_parallel_branches_and_their_replays_are_no_alarm(saver: Agent
             graph.invoke(None, past.config)
             graph.invoke(Command(resume="again"), config)
         assert graph.get_state(config).values["said"][-4:] == ["w", "w", "w", "j"]
+    assert failures == []
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
