@@ -134,6 +134,7 @@ def test_calls_that_are_awaited_are_coroutine_functions() -> None:
 def test_importing_agentmem_imports_no_asyncio() -> None:
     script = """
         import sys, agentmem
+        assert "AsyncStore" in dir(agentmem)
         assert "asyncio" not in sys.modules, "asyncio"
         assert not [name for name in sys.modules if name.startswith("agentmem.aio")]
         agentmem.aopen, agentmem.AsyncStore, agentmem.AsyncTransaction
