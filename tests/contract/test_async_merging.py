@@ -270,3 +270,35 @@ async def test_a_feed_loses_no_event_when_waiting_is_cancelled(
                 event = await feed.next()
             assert event is not None
             assert event.revision == number + 1
+
+
+async def test_what_is_reverted_is_merged_by_an_async_hook(astore: agentmem.AsyncStore) -> None:
+    asked: list[list[int]] = []
+
+    @astore.merge_hook("n/**")
+    async def without(conflict: agentmem.Conflict) -> list[int]:
+        asked.append(conflict.theirs)
+        undone = set(conflict.base) - set(conflict.ours)
+        return [each for each in conflict.theirs if each not in undone]
+
+    await astore.put("k", [1], namespace="n")
+    poisoned = await astore.put("k", [1, 666], namespace="n", overwrite=True)
+    await astore.put("k", [1, 666, 3], namespace="n", overwrite=True)
+    await astore.audit.revert_commit(poisoned.revision or 0)
+    assert await astore.scoped("n").value("k") == [1, 3]
+    assert asked == [[1, 666, 3]]
+
+
+async def test_tasks_share_a_transaction(astore: agentmem.AsyncStore) -> None:
+    async with astore.transaction() as tx:
+
+        async def tool(number: int) -> None:
+            await tx.put(f"k{number}", await tx.count("none"))
+            await tx.increment("n")
+
+        await asyncio.gather(*(tool(number) for number in range(20)))
+        assert await astore.count() == 0
+    assert await astore.count() == 21
+    assert await astore.value("n") == 20
+    with pytest.raises(agentmem.ClosedError):
+        await tx.put("late", 1)
