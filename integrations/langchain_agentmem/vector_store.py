@@ -177,8 +177,13 @@ class AgentMemVectorStore(HoldsStore, SearchesDocuments):
         if ids is not None:
             self._delete(list(dict.fromkeys(ids)))
             return True
-        while page := self._view.list(self.namespace, limit=_PAGE):
-            self._delete([entry.key for entry in page])
+        # What lies below the namespace comes after it, and is not for this one to delete.
+        while own := [
+            entry.key
+            for entry in self._view.list(self.namespace, limit=_PAGE)
+            if entry.namespace == self.namespace
+        ]:
+            self._delete(own)
         return True
 
     def _delete(self, ids: list[str]) -> None:

@@ -277,6 +277,15 @@ def test_keys_are_listed_by_time_and_group(opened: agentmem.Store) -> None:
     assert records.list_keys(group_ids=["x" * 5_000, ""]) == []
 
 
+def test_a_document_that_was_not_updated_yet_counts_from_its_commit(opened: agentmem.Store) -> None:
+    documents, records = _pair(opened)
+    begun = records.get_time()
+    ids = documents.add_documents(_documents("ap"))
+    later = records.get_time()
+    assert records.list_keys(after=begun, before=later) == ids
+    assert records.list_keys(before=begun) == records.list_keys(after=later) == []
+
+
 def test_an_update_never_moves_a_record_back_and_keeps_groups(opened: agentmem.Store) -> None:
     documents, records = _pair(opened)
     ids = documents.add_documents(_documents("ap"))

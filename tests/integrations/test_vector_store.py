@@ -65,6 +65,8 @@ def test_the_first_argument_may_be_a_target(tmp_path: Path) -> None:
     target = str(tmp_path / "team.db")
     with AgentMemVectorStore(target, Counted()) as documents:
         documents.add_texts(["one"], ids=["1"])
+        documents.at().close()  # what is pinned has opened nothing
+        assert len(documents.get_by_ids(["1"])) == 1
     with agentmem.open(target, embedder=None) as other:
         entry = other.get("1", namespace="documents")
         assert entry is not None
@@ -482,8 +484,9 @@ def test_batches_are_commits_of_their_own(opened: agentmem.Store) -> None:
         entry.key for entry in opened.list("documents")
     ]
     assert opened.revision == 3
+    opened.put("below", "another's", namespace="documents/other")
     assert documents.delete() is True
-    assert opened.count("documents") == 0
+    assert [entry.key for entry in opened.list("documents")] == ["below"]
 
 
 def test_made_from_texts_or_documents(tmp_path: Path) -> None:
