@@ -24,6 +24,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_tests.integration_tests.cache import AsyncCacheTestSuite, SyncCacheTestSuite
 
 import agentmem
+from agentmem.course import Sleep
 from agentmem.testing.crew import Crew
 from langchain_agentmem import AgentMemCache, AgentMemChatMessageHistory
 from langchain_agentmem import cache as cache_module
@@ -280,37 +281,46 @@ def test_a_thread_that_has_failed_may_try_again_at_once(local: agentmem.Store) -
     assert local.leases() == []
 
 
+def only_the_end_helps(store: agentmem.Store) -> AgentMemCache:
+    """A cache whose claims are looked after often, and never last too long."""
+    cache = AgentMemCache(store, hold_s=1.0, wait_s=60)
+    cache._flights._hold_s = 1e6  # type: ignore[union-attr]  # of a cache with single flight
+    return cache
+
+
 def test_the_end_of_a_thread_lets_the_next_ask(local: agentmem.Store) -> None:
-    cache = AgentMemCache(local, hold_s=1.0)
-    cache._flights._hold_s = 1e6  # type: ignore[union-attr]  # only the thread's end can help
-    fails, _found = in_thread(lambda: cache.lookup("p", "m"))
+    cache = only_the_end_helps(local)
+    fails, found = in_thread(lambda: (cache.lookup("p", "m"), local.leases()[0].token))
     fails.join()
-    assert cache.lookup("p", "m") is None
-    assert [lease.agent for lease in local.leases()] == [None]
+    ((answer, token),) = found
+    assert (answer, cache.lookup("p", "m")) == (None, None)
+    assert local.leases()[0].token > token
 
 
-def test_the_end_of_a_task_lets_the_next_ask(local: agentmem.Store) -> None:
-    cache = AgentMemCache(local, hold_s=1.0)
-    cache._flights._hold_s = 1e6  # type: ignore[union-attr]  # only the task's end can help
+async def test_the_end_of_a_task_lets_the_next_ask(local: agentmem.Store) -> None:
+    cache = only_the_end_helps(local)
+    tokens = []
 
-    async def fail_and_ask_again() -> None:
-        async def fail() -> None:
-            assert await cache.alookup("p", "m") is None
-            raise ConnectionError
-
-        with pytest.raises(ConnectionError):
-            await asyncio.create_task(fail())
+    async def fail() -> None:
         assert await cache.alookup("p", "m") is None
+        tokens.append(local.leases()[0].token)
+        raise ConnectionError
 
-    asyncio.run(fail_and_ask_again())
+    with pytest.raises(ConnectionError):
+        await asyncio.create_task(fail())
+    assert await cache.alookup("p", "m") is None
+    assert local.leases()[0].token > tokens[0]
 
 
 def test_nobody_is_waited_for_longer_than_is_held(local: agentmem.Store) -> None:
-    cache = AgentMemCache(local, hold_s=0.3)
+    cache = AgentMemCache(local, hold_s=0.3, wait_s=60)
     assert cache.lookup("p", "m") is None
-    thread, found = in_thread(lambda: cache.lookup("p", "m"))
+    token = local.leases()[0].token
+    thread, found = in_thread(lambda: (cache.lookup("p", "m"), local.leases()[0].token))
     thread.join()
-    assert found == [None]
+    ((answer, later),) = found
+    assert answer is None
+    assert later > token
     # Whoever comes late is heard all the same.
     cache.update("p", "m", ANSWER)
     assert cache.lookup("p", "m") == ANSWER
@@ -374,14 +384,28 @@ async def test_tasks_wait_without_a_thread(store: agentmem.Store) -> None:
     assert calls == ["a"]
 
 
-async def test_a_lookup_that_blocks_the_event_loop_does_not_wait(local: agentmem.Store) -> None:
+async def test_a_lookup_that_blocks_the_event_loop_does_not_wait(
+    local: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blocked(_sleep: Sleep) -> None:
+        raise AssertionError("the task that is to answer cannot go on")
+
+    monkeypatch.setattr(Sleep, "perform", blocked)
     cache = AgentMemCache(local)
+    asked, answered = asyncio.Event(), asyncio.Event()
 
     async def first() -> None:
         assert await cache.alookup("p", "m") is None
+        asked.set()
+        await answered.wait()
+        await cache.aupdate("p", "m", ANSWER)
 
-    await asyncio.create_task(first())
+    task = asyncio.create_task(first())
+    await asked.wait()
     assert cache.lookup("p", "m") is None
+    answered.set()
+    await task
+    assert cache.lookup("p", "m") == ANSWER
 
 
 @pytest.mark.stress
