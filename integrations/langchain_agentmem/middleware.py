@@ -111,6 +111,12 @@ class AgentMemMiddleware(AgentMiddleware[AgentMemState, Any, Any], HoldsStore):
             raise
         self._remembering = Remembering(self._desk, k, search or {})
 
+    @property
+    def name(self) -> str:
+        """Of this middleware in its agent, which may have one for each of several namespaces."""
+        prefix = self._desk.rooted("").rstrip("/")
+        return f"AgentMemMiddleware[{prefix}]" if prefix else "AgentMemMiddleware"
+
     # Before the model.
 
     def wrap_model_call(

@@ -252,6 +252,14 @@ def test_a_key_that_goes_and_comes_is_told_each_time(memory: agentmem.Store) -> 
     assert talk.told[4] == ""
 
 
+def test_a_key_that_was_absent_when_it_was_read_is_news(memory: agentmem.Store) -> None:
+    bob = bobs(memory)
+    look = calls(("memory_list", {}))
+    talk = Talk(memory, READ, after(lambda: bob.put("plan", 1, expected_version=0), look), DONE)
+    talk.say("go")
+    assert "- plan: absent -> version 1, by bob" in talk.told[2]
+
+
 def test_what_there_is_no_room_for_is_told_at_the_next_call(memory: agentmem.Store) -> None:
     bob = bobs(memory)
     keys = [f"key-{number}" for number in range(6)]
@@ -434,6 +442,23 @@ def test_what_only_other_tools_may_read_is_no_hindrance(memory: agentmem.Store) 
     told = model.given[-1][0].text
     assert "open: version 1 -> version 2" in told
     assert "secret" not in told
+
+
+def test_an_agent_may_remember_several_namespaces(memory: agentmem.Store) -> None:
+    for namespace in ("team", "home"):
+        memory.put("hotel", f"quiet, says {namespace}", namespace=namespace, expected_version=0)
+    agent = create_agent(
+        model := ScriptedModel(calls(("memory_read", {"key": "team/hotel"})), DONE, DONE),
+        AgentMemToolkit(memory).get_tools(),
+        middleware=[AgentMemMiddleware(memory, namespace=each) for each in ("team", "home")],
+        checkpointer=InMemorySaver(),
+    )
+    agent.invoke({"messages": [HumanMessage("quiet?")]}, T)
+    assert "says team" in model.given[0][0].text
+    assert "says home" in model.given[0][0].text
+    memory.put("hotel", "loud", namespace="team", expected_version=1)
+    agent.invoke({"messages": [HumanMessage("and now?")]}, T)
+    assert model.given[2][0].text.count("version 1 -> version 2") == 1
 
 
 # A person settles.
