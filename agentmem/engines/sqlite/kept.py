@@ -22,15 +22,15 @@ from agentmem.engines.sqlite.driver import driver
 __all__ = ["Kept"]
 
 _VERSION: Final = "PRAGMA data_version"
-_MAX_ROWS: Final = 4_096  # and as many vectors
+_MAX_BYTES: Final = 4 * 1024 * 1024  # of all that a thread keeps, about; then it begins anew
+_ROW_BYTES: Final = 512  # of an entry, beside its value and text
 _MAX_CHARACTERS: Final = 4_096  # of the value and text of an entry that is kept
-_MAX_BYTES: Final = 8_192  # of a vector that is kept
 
 
 class Kept:
     """Of one connection, and so of one thread."""
 
-    __slots__ = ("__weakref__", "_floor", "_rows", "_state", "_vectors", "connection")
+    __slots__ = ("__weakref__", "_floor", "_rows", "_size", "_state", "_vectors", "connection")
 
     def __init__(self, connection: driver.Connection) -> None:
         self.connection = connection
@@ -38,6 +38,7 @@ class Kept:
         self._rows: dict[int, EntryRow] = {}
         self._vectors: dict[tuple[int, int], bytes] = {}
         self._floor: int | None = None
+        self._size = 0
 
     def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
         """See `Engine.entries`."""
@@ -55,10 +56,11 @@ class Kept:
             return reads.entries(self.connection, ids, revision)
         self._floor = floor = found[0][0]
         read = {row[1]: EntryRow._make(row[1:]) for row in found}
-        if len(rows) <= _MAX_ROWS:
-            for id, row in read.items():
-                if len(row.value or "") + len(row.text or "") <= _MAX_CHARACTERS:
-                    rows[id] = row
+        for id, row in read.items():
+            size = len(row.value or "") + len(row.text or "")
+            if size <= _MAX_CHARACTERS and self._size < _MAX_BYTES:
+                rows[id] = row
+                self._size += size + _ROW_BYTES
         check_floor(revision, floor)
         return [each for id in ids if (each := read.get(id) or rows.get(id)) is not None]
 
@@ -79,15 +81,16 @@ class Kept:
             for id in entries
             if (vector := read.get(id) or kept.get((set_id, id))) is not None
         }
-        if len(kept) <= _MAX_ROWS:
-            for id, vector in read.items():
-                if len(vector) <= _MAX_BYTES:
-                    kept[set_id, id] = vector
+        for id, vector in read.items():
+            if self._size < _MAX_BYTES:
+                kept[set_id, id] = vector
+                self._size += len(vector)
         return found
 
     def forget(self) -> None:
         """Keeps nothing of what was read; from any thread."""
-        self._rows, self._vectors, self._floor, self._state = {}, {}, None, None
+        self._rows, self._vectors, self._size = {}, {}, 0
+        self._floor = self._state = None
 
     def _current(self) -> tuple[int, int] | None:
         """The state of the database; what was read in another is not kept any longer.
@@ -97,9 +100,8 @@ class Kept:
         if self.connection.in_transaction:
             return None
         state = self._now()
-        full = len(self._rows) > _MAX_ROWS or len(self._vectors) > _MAX_ROWS
-        if state != self._state or full:
-            self._rows, self._vectors, self._floor = {}, {}, None
+        if state != self._state or self._size >= _MAX_BYTES:
+            self.forget()
             self._state = state
         return state
 
