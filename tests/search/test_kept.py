@@ -40,6 +40,7 @@ def test_no_more_is_kept_than_so_many_and_so_long_ones(tmp_path: Path) -> None:
         kept = engine._kept.of  # type: ignore[attr-defined]  # of SQLite
         assert 1_000 <= len(kept._rows) <= 9_000
         assert kept._size < 5 * 1024 * 1024
+        assert 9_500 in kept._rows  # it began anew where it was full
         assert 10_001 not in kept._rows
 
 
