@@ -131,6 +131,17 @@ def test_all_ways_to_the_store_go_through_one_commit(one: AgentMemStore) -> None
     assert one.get(NS, "injected") is not None
 
 
+def test_who_commits_is_whom_the_store_or_the_decorator_names(one: AgentMemStore) -> None:
+    def node(state: State) -> None:
+        get_store().put(NS, "k", {})
+
+    ann = AgentMemStore(one.agentmem, agent="ann")
+    for store, options in ((one, {}), (ann, {}), (ann, {"agent": "bob"})):
+        graph_of(store, transactional_node(store, **options)(node)).invoke({"done": []})
+    graph_of(ann, node).invoke({"done": []})
+    assert [entry.agent for entry in one.history(NS, "k")] == ["ann", "bob", "ann", "node_0"]
+
+
 def test_an_exception_writes_nothing(one: AgentMemStore) -> None:
     @transactional_node(one)
     def node(state: State, *, store: BaseStore) -> None:
