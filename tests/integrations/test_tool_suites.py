@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -55,8 +56,9 @@ def shared_store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[agentmem.Store]:
     """One store of each kind for all tools; each test has a namespace of its own."""
-    name = "test_tool_suites"
-    targets = {"memory": ":memory:", "file": str(tmp_path_factory.mktemp("tools") / "team.db")}
+    folder = tmp_path_factory.mktemp("tools")
+    name = f"test_{hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()}"
+    targets = {"memory": ":memory:", "file": str(folder / "team.db")}
     target = targets.get(request.param) or postgres_server.store_url(name)
     with agentmem.open(target, durability="relaxed", embedder=None) as store:
         yield store
