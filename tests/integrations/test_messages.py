@@ -81,11 +81,13 @@ def test_a_chunk_is_stored_as_a_whole_message() -> None:
 
 
 def test_what_could_not_be_read_back_is_not_stored() -> None:
-    message = AIMessage("x")
-    message.tool_calls = [{"name": "private"}]  # type: ignore[typeddict-item]  # what is tested
-    with pytest.raises(InvalidValueError, match="could not be read back") as caught:
-        message_value(message)
-    assert "private" not in str(caught.value)
+    called, named = AIMessage("x"), AIMessage("x")
+    called.tool_calls = [{"name": "private"}]  # type: ignore[typeddict-item]  # what is tested
+    named.name = ["private"]  # type: ignore[assignment]  # what is tested
+    for message, field in ((called, "data"), (named, "name")):
+        with pytest.raises(InvalidValueError, match=f"not be read back: {field} is") as caught:
+            message_value(message)
+        assert "private" not in str(caught.value)
 
 
 def test_an_answer_that_comes_from_a_cache_can_be_stored() -> None:
