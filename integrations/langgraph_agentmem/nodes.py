@@ -171,8 +171,8 @@ class _Node:
         )  # fmt: skip
         if kept is None:
             raise CompactedError(
-                f"the node was run, as {op_id!r}, and its result was dropped by a compaction "
-                "since: it is not run again, and what it returned is not known any more",
+                f"the node was run, as {op_id!r}, and its result was dropped since, by a "
+                "compaction or a purge: it is not run again, and what it returned is not known",
                 floor=self._store._core.engine.floor(),
             )
         return decoded(kept["result"])

@@ -29,6 +29,7 @@ from agentmem import (
     ConflictError,
     Entry,
     InvalidValueError,
+    KeyMissingError,
     Snapshot,
     Store,
 )
@@ -39,8 +40,8 @@ from langgraph_agentmem.reading import Reader, check_writable
 from langgraph_agentmem.running import Running, is_outside, running_transaction
 from langgraph_agentmem.seen import Caller, Place, SeenVersions, current_caller
 from langgraph_agentmem.sweeping import INTERVAL_MINUTES, Sweeper
-from langgraph_agentmem.texts import Index, prefetched
-from langgraph_agentmem.writing import Writer, cite, prune, refresh, refresh_in, text_of
+from langgraph_agentmem.texts import FIELDS, Index, prefetched
+from langgraph_agentmem.writing import TTL, Writer, cite, prune, refresh, refresh_in, text_of
 
 __all__ = ["AgentMemStore"]
 
@@ -378,6 +379,24 @@ class AgentMemStore(HoldsStore, BaseStore):
         """
         upto = self._at.revision if self._at is not None else None
         return self.store.history(key, namespace=tuple(namespace), upto=upto, limit=limit)
+
+    def purge(self, namespace: Sequence[str], key: str, *, note: str | None = None) -> None:
+        """Erases an item with its whole history, and all texts of it; see `Admin.purge`.
+
+        Raises:
+            KeyMissingError: there was never such an item.
+            StoreBusyError: somebody reads an older state; run it again.
+            AccessDeniedError: it is a scoped view; purge in the whole store.
+        """
+        labels = tuple(namespace)
+        # First what stands beside it: after an interruption the item is still there to purge.
+        for beside in ((FIELDS, *labels, key), (TTL, *labels)):
+            with suppress(KeyMissingError):
+                self.store.admin.purge(
+                    key if beside[0] == TTL else None,
+                    namespace=beside, agent=self.agent, note=note,
+                )  # fmt: skip
+        self.store.admin.purge(key, namespace=labels, agent=self.agent, note=note)
 
     def snapshot(self, at: object = None) -> AgentMemStore:
         """The same store as it was at one revision, to read only.

@@ -13,7 +13,7 @@ from agentmem.provenance import CONTEXT
 from langgraph_agentmem.seen import Place
 from langgraph_agentmem.texts import FIELDS, Index, field_key
 
-__all__ = ["Writer", "cite", "prune", "refresh", "refresh_in", "text_of"]
+__all__ = ["TTL", "Writer", "cite", "prune", "refresh", "refresh_in", "text_of"]
 
 TTL: Final = "langgraph.ttl"
 """The root of the hidden namespace where an item's time to live is kept, in minutes.

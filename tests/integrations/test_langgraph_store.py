@@ -20,6 +20,7 @@ from langgraph.store.base import (
 
 import agentmem
 from langgraph_agentmem import AgentMemStore
+from tests.byte_search import found_in
 from tests.contract.conftest import ManualClock
 from tests.embedders import DIMENSION, WordsEmbedder, cosine
 
@@ -488,6 +489,24 @@ def test_history_and_snapshots_show_what_was(memory: AgentMemStore) -> None:
             view.delete(DOCS, "a")
     with pytest.raises(agentmem.FutureRevisionError):
         memory.snapshot(99)
+
+
+def test_an_item_is_erased_with_all_its_texts(tmp_path: Path) -> None:
+    secrets = ["zebrafish", "quicksilver", "marigold"]
+    index: Any = {"dims": DIMENSION, "embed": vectors, "fields": ["title", "parts[*]"]}
+    with AgentMemStore(str(tmp_path / "a.db"), index=index, durability="relaxed") as store:
+        store.put(DOCS, "a", {"title": secrets[0], "parts": secrets[1:]}, ttl=5)
+        store.put(DOCS, "b", {"title": "harmless", "parts": ["harmless too"]})
+        store.delete(DOCS, "a")
+        assert {word.decode() for _file, word in found_in(tmp_path, secrets)} == set(secrets)
+        store.purge(DOCS, "a", note="asked to")
+        assert found_in(tmp_path, secrets) == []
+        assert keys(store.search((), query="harmless too")) == ["b"]
+        store.purge(DOCS, "b")
+        assert store.search(()) == []
+        with pytest.raises(agentmem.KeyMissingError):
+            store.purge(DOCS, "never")
+        assert store.agentmem.admin.verify().problems == []
 
 
 def test_a_store_that_was_opened_elsewhere_stays_open(tmp_path: Path) -> None:
