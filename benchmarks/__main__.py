@@ -76,7 +76,7 @@ BENCHMARKS: Final[Sequence[Benchmark]] = (
 )
 _STORE_VARIABLE: Final = "AGENTMEM_TEST_DSN"
 
-_WIDE: Final = 180  # columns: in a file or a pipe no cell of the table is wrapped
+_WIDE: Final = 240  # columns: in a file or a pipe no cell of the table is wrapped
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:

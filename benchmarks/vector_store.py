@@ -75,7 +75,7 @@ def _sides(folder: Path, embedding: Any, index: str) -> Iterator[tuple[Any, Any]
     import chromadb
     from langchain_chroma import Chroma
 
-    from langchain_agentmem import AgentMemVectorStore  # noqa: TID251  # no part of agentmem either
+    from langchain_agentmem import AgentMemVectorStore
 
     client = chromadb.PersistentClient(
         str(folder / f"chroma-{index}"), chromadb.Settings(anonymized_telemetry=False)

@@ -28,7 +28,7 @@ from langgraph.types import Command
 from pydantic import PrivateAttr
 
 import agentmem
-from langchain_agentmem import (  # noqa: TID251  # the ban is for agentmem alone
+from langchain_agentmem import (
     AgentMemMiddleware,
     AgentMemToolkit,
 )

@@ -26,7 +26,7 @@ from langgraph.store.base import BaseStore
 from langgraph.store.sqlite import SqliteStore
 from langgraph.types import RetryPolicy
 
-from langgraph_agentmem import (  # noqa: TID251  # the ban is for agentmem alone
+from langgraph_agentmem import (
     AgentMemStore,
     transactional_node,
 )

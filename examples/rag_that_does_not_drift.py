@@ -24,7 +24,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.indexing import index
 
 import agentmem
-from langchain_agentmem import (  # noqa: TID251  # an example is no part of agentmem
+from langchain_agentmem import (
     AgentMemRecordManager,
     AgentMemRetriever,
     AgentMemVectorStore,

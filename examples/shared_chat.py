@@ -24,7 +24,7 @@ from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 
 import agentmem
-from langchain_agentmem import (  # noqa: TID251  # the ban is for agentmem alone
+from langchain_agentmem import (
     AgentMemCache,
     AgentMemChatMessageHistory,
 )
