@@ -56,7 +56,8 @@ def test_what_is_stored_stays_data(store: agentmem.Store) -> None:
         [("source", "a")],
         lambda document: True,
     ],
-    ids=str,
+    # Of a function str() is its address: another in every process.
+    ids=lambda value: "function" if callable(value) else str(value),
 )
 def test_a_filter_that_is_none_is_refused(opened: agentmem.Store, hostile: Any) -> None:
     documents = AgentMemVectorStore(opened, Counted())
