@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Final
 
 from agentmem.engines.sqlite.checksums import give_functions
@@ -31,14 +32,26 @@ BUSY_TIMEOUT: Final = "PRAGMA busy_timeout=5000"
 class Connections:
     """The connections of one engine to one file.
 
+    No connection may be closed while another thread is inside of SQLite with it: the driver would
+    then go on with what is freed, and the process would die. So threads say when they use theirs,
+    and a connection in use is closed by its own thread, when it is done::
+
+        one thread                                another thread
+        begin(): counts its use                   stop(): marks them closed
+                 looks whether they are closed    shut(): closes those whose use is not counted
+
+    Each writes first and looks then, so at least one of the two sees the other.
+
     Attributes:
         path: the real path of the database.
         durability: ``full`` or ``relaxed``.
+        last_out: called by a thread that has ended a use after `stop`.
     """
 
     def __init__(self, path: str, durability: str) -> None:
         self.path = path
         self.durability = durability
+        self.last_out: Callable[[], object] | None = None
         self._local = threading.local()
         self._all: weakref.WeakSet[_Holder] = weakref.WeakSet()
         self._guard = threading.Lock()  # protects _all and _closed
@@ -47,15 +60,44 @@ class Connections:
         _open_connections.add(self)
 
     def get(self) -> driver.Connection:
-        """This thread's connection.
+        """This thread's connection, while nobody else has the store yet, or in a use.
 
         Raises:
             ForkedStoreError: this process was forked after the store was opened.
             ClosedError: the store was closed.
         """
+        return self._holder().connection
+
+    def begin(self) -> driver.Connection:
+        """This thread's connection, which no other thread closes before `end`. Uses may nest.
+
+        Raises: as `get`.
+        """
+        holder: _Holder | None = getattr(self._local, "holder", None)
+        if holder is None:
+            holder = self._holder()
+        holder.uses += 1
+        if self._closed or self._pid == 0:
+            self.end()
+            self.check()
+        return holder.connection
+
+    def end(self) -> None:
+        """Ends what `begin` has begun."""
+        holder: _Holder | None = getattr(self._local, "holder", None)
+        if holder is None:  # it was discarded
+            return
+        if holder.uses:
+            holder.uses -= 1
+        if self._closed and not holder.uses and self._pid == os.getpid():
+            self.discard()
+            if self.last_out is not None:
+                self.last_out()
+
+    def _holder(self) -> _Holder:
         holder: _Holder | None = getattr(self._local, "holder", None)
         if holder is not None and not self._closed and self._pid != 0:
-            return holder.connection
+            return holder
         self.check()
         holder = _Holder(self._connect())
         with self._guard:
@@ -64,7 +106,7 @@ class Connections:
                 raise ClosedError(f"the store {self.path} was closed")
             self._all.add(holder)
         self._local.holder = holder
-        return holder.connection
+        return holder
 
     def check(self) -> None:
         """Raises unless the connections can be used: not closed, and not after a fork."""
@@ -115,15 +157,38 @@ class Connections:
             _close_quietly(holder.connection)
 
     def close(self) -> None:
-        """Closes all connections; those that other threads are using fail with `ClosedError`."""
+        """Closes them, but for those in use: their threads do so. `begin` raises `ClosedError`."""
+        self.stop()
+        self.shut()
+
+    def stop(self) -> None:
+        """From here on `begin` and `get` raise `ClosedError`."""
         with self._guard:
-            if self._closed or self._pid != os.getpid():
-                self._closed = True
-                return
             self._closed = True
-            holders = list(self._all)
-        for holder in holders:
-            _close_quietly(holder.connection)
+
+    def in_use(self) -> bool:
+        """Whether another thread of this process uses one."""
+        return self._pid == os.getpid() and any(
+            each.uses and each is not getattr(self._local, "holder", None)
+            for each in self._holders()
+        )
+
+    def shut(self, *, unused: bool = False) -> None:
+        """Closes those that no other thread uses.
+
+        Args:
+            unused: nobody can use any, whatever was counted.
+        """
+        if self._pid != os.getpid():
+            return
+        mine = getattr(self._local, "holder", None)
+        for holder in self._holders():
+            if unused or holder is mine or not holder.uses:
+                _close_quietly(holder.connection)
+
+    def _holders(self) -> list[_Holder]:
+        with self._guard:
+            return list(self._all)
 
     @property
     def closed(self) -> bool:
@@ -143,12 +208,17 @@ class Connections:
 
 
 class _Holder:
-    """Can be referred to weakly, which a connection cannot; ends with its thread."""
+    """Can be referred to weakly, which a connection cannot; ends with its thread.
 
-    __slots__ = ("__weakref__", "connection")
+    Attributes:
+        uses: how many its thread has begun and not ended; only that thread changes it.
+    """
+
+    __slots__ = ("__weakref__", "connection", "uses")
 
     def __init__(self, connection: driver.Connection) -> None:
         self.connection = connection
+        self.uses = 0
 
 
 def _close_quietly(connection: driver.Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import threading
 import weakref
@@ -46,6 +45,7 @@ from agentmem.engines.sqlite import (
 )
 from agentmem.engines.sqlite.boot import timer_of
 from agentmem.engines.sqlite.checksums import changed_rows
+from agentmem.engines.sqlite.closing import Closing
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
@@ -117,14 +117,10 @@ class SqliteEngine(LineageReads):
         self._known_spaces = vectors.KnownSpaces()
         self._kept = threading.local()
         self._all_kept: weakref.WeakSet[Kept] = weakref.WeakSet()
-        self._close = weakref.finalize(
-            self,
-            _close,
-            (self._connections, self._unsynced),
-            (self._lock, self._lane),
-            self._folder,
-            os.getpid(),
+        self._closing = Closing(
+            (self._connections, self._unsynced), (self._lock, self._lane), self._folder
         )
+        weakref.finalize(self, self._closing.abandon)
         try:
             migrate(self._connections, self._lock, clock, lock_timeout_ms)
             self.store_id: str = self._read(lambda c: c.execute(_STORE_ID).fetchone()[0])
@@ -133,7 +129,7 @@ class SqliteEngine(LineageReads):
             raise
 
     def _read(self, query: Callable[[driver.Connection], T]) -> T:
-        connection = self._connections.get()
+        connection = self._connections.begin()
         try:
             return query(connection)
         except driver.Error as error:
@@ -145,6 +141,8 @@ class SqliteEngine(LineageReads):
             # open, and every later read of this thread would see the past.
             self._connections.discard()
             raise
+        finally:
+            self._connections.end()
 
     def check(self) -> None:
         self._connections.check()
@@ -423,7 +421,7 @@ class SqliteEngine(LineageReads):
         return False
 
     def close(self) -> None:
-        self._close()
+        self._closing.close()
 
 
 def _size(path: str) -> int:
@@ -432,17 +430,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
-
-
-def _close(
-    connections: tuple[Connections, Connections],
-    locks: tuple[FairLock, SqliteLane],
-    folder: str | None,
-    pid: int,
-) -> None:
-    for each in connections:
-        each.close()
-    for lock in locks:
-        lock.close()
-    if folder is not None and os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)

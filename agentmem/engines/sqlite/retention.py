@@ -174,8 +174,8 @@ def scrub(
     connections: Connections, lock: FairLock, timeout_ms: int, told: Callable[[int, int], None]
 ) -> None:
     """See `Engine.scrub`."""
+    connection = connections.begin()
     try:
-        connection = connections.get()
         told(0, _STEPS)
         _merge_text(connection, lock, timeout_ms)
         told(1, _STEPS)
@@ -190,6 +190,8 @@ def scrub(
             connections.discard()  # it would go on deleting securely, which writes more
     except driver.Error as error:
         raise translated(error, connections.path, waited_ms=timeout_ms) from error
+    finally:
+        connections.end()
     if busy:
         raise StoreBusyError(
             f"another program reads an older state of {connections.path}, which its write-ahead "

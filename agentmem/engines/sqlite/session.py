@@ -169,6 +169,7 @@ class SqliteSession:
         self._clock = clock
         self._timer = timer
         self._moment: Moment | None = None  # when the lock was had
+        self._began = False  # whether this session uses the thread's connection
         self._connection: driver.Connection | None = None
         self._cursor: driver.Cursor | None = None
 
@@ -181,8 +182,14 @@ class SqliteSession:
         spaces: bool = False,
         looks: Sequence[Look] = (),
     ) -> Start:
-        cursor = self._use(self._connections.get())
-        self._lock.acquire(timeout_ms)
+        connection = self._connections.begin()
+        self._began = True
+        try:
+            cursor = self._use(connection)
+            self._lock.acquire(timeout_ms)
+        except BaseException:
+            self._end()
+            raise
         try:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
@@ -192,7 +199,7 @@ class SqliteSession:
                 # Perhaps an asynchronous exception has left a statement of this thread half
                 # read; SQLite then refuses at once. If not, a new connection waits again.
                 self._connections.discard()
-                cursor = self._use(self._connections.get())
+                cursor = self._use(self._connections.begin())
                 cursor.execute("BEGIN IMMEDIATE")
             start = self._start(cursor, places, operations)
             if looks:
@@ -204,7 +211,7 @@ class SqliteSession:
             return start._replace(spaces=self._known.get(cursor)) if spaces else start
         except driver.Error as error:
             self.rollback()
-            self._lock.release()
+            self.release()
             raise translated(error, self._connections.path, waited_ms=timeout_ms) from error
 
     def _start(
@@ -400,6 +407,12 @@ class SqliteSession:
         if HAS_WAL_RESET_BUG:
             self._checkpoint()
         self._lock.release()
+        self._end()
+
+    def _end(self) -> None:
+        if self._began:
+            self._began = False
+            self._connections.end()
 
     def _checkpoint(self) -> None:
         connection = self._connection
