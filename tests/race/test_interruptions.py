@@ -55,6 +55,15 @@ LOCK_TIMEOUT_MS = 5_000
 POOL_SIZE = 2
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_heap() -> Iterator[None]:
+    """Garbage is looked for after each strike: only in what these tests make, not in all before."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class TimeLimitError(Exception):
     """An asynchronous exception that is no BaseException only: `signal.alarm` with TimeoutError."""
 
