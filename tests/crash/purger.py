@@ -55,8 +55,8 @@ def main() -> None:
 
     if when.startswith("vacuum:"):
         connections = store._core.engine._connections  # type: ignore[attr-defined]  # of this engine
-        get = connections.get
-        connections.get = lambda: Connection(get(), int(when.removeprefix("vacuum:")))
+        begin = connections.begin
+        connections.begin = lambda: Connection(begin(), int(when.removeprefix("vacuum:")))
     store.admin.purge(namespace=NAMESPACE, agent="officer", progress=progress)
 
 

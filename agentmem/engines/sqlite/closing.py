@@ -48,13 +48,19 @@ class Closing:
         for each in connections:
             each.last_out = self._end
 
-    def close(self) -> None:
-        """Refuses what comes, waits for what is under way, and closes."""
+    def close(self) -> bool:
+        """Refuses what comes, waits for what is under way, and closes.
+
+        Returns: False if something is under way still; its thread closes then.
+        """
         for each in self._connections:
             each.stop()
         deadline = time.monotonic() + _PATIENCE_S
-        while not self._end() and time.monotonic() < deadline:
+        while not self._end():
+            if time.monotonic() >= deadline:
+                return False
             time.sleep(_PAUSE_S)
+        return True
 
     def abandon(self) -> None:
         """Closes what nobody can reach any more, also where a use was begun and never ended."""

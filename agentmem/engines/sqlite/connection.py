@@ -153,8 +153,7 @@ class Connections:
         holder: _Holder | None = getattr(self._local, "holder", None)
         if holder is not None:
             self._local.holder = None
-            self._all.discard(holder)
-            _close_quietly(holder.connection)
+            self._end(holder)
 
     def close(self) -> None:
         """Closes them, but for those in use: their threads do so. `begin` raises `ClosedError`."""
@@ -184,7 +183,15 @@ class Connections:
         mine = getattr(self._local, "holder", None)
         for holder in self._holders():
             if unused or holder is mine or not holder.uses:
-                _close_quietly(holder.connection)
+                self._end(holder)
+
+    def _end(self, holder: _Holder) -> None:
+        # Of two threads that close one connection at once, the second would close what is freed.
+        with self._guard:
+            first = holder in self._all
+            self._all.discard(holder)
+        if first:
+            _close_quietly(holder.connection)
 
     def _holders(self) -> list[_Holder]:
         with self._guard:

@@ -120,7 +120,7 @@ class SqliteEngine(LineageReads):
         self._closing = Closing(
             (self._connections, self._unsynced), (self._lock, self._lane), self._folder
         )
-        weakref.finalize(self, self._closing.abandon)
+        self._abandoned = weakref.finalize(self, self._closing.abandon)
         try:
             migrate(self._connections, self._lock, clock, lock_timeout_ms)
             self.store_id: str = self._read(lambda c: c.execute(_STORE_ID).fetchone()[0])
@@ -421,7 +421,8 @@ class SqliteEngine(LineageReads):
         return False
 
     def close(self) -> None:
-        self._closing.close()
+        if self._closing.close():
+            self._abandoned.detach()
 
 
 def _size(path: str) -> int:

@@ -410,6 +410,8 @@ class SqliteSession:
         self._end()
 
     def _end(self) -> None:
+        # Let go before the use ends: a cursor must not be freed while another thread closes.
+        self._connection = self._cursor = None
         if self._began:
             self._began = False
             self._connections.end()
