@@ -6,10 +6,9 @@ packages that it is made of.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from agentmem import MissingExtraError
+from langchain_agentmem.lazy_names import imported
 
 if TYPE_CHECKING:
     # One line a public name here, as `from langchain_agentmem.MODULE import NAME as NAME`, and
@@ -52,21 +51,7 @@ __all__ = sorted(_MODULES)  # noqa: PLE0605  # the table is the list of public n
 
 
 def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        found = getattr(import_module(f"{__name__}.{module}"), name)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        extra = _EXTRAS.get(package)
-        if extra is None:
-            raise
-        raise MissingExtraError(
-            f"{name} needs {package}: pip install 'agentmem-store[{extra}]'", extra=extra
-        ) from error
-    globals()[name] = found
-    return found
+    return imported(__name__, _MODULES, _EXTRAS, name)
 
 
 def __dir__() -> list[str]:

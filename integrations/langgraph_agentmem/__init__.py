@@ -5,10 +5,9 @@ A name is imported from its module when it is first asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from agentmem import MissingExtraError
+from langchain_agentmem.lazy_names import imported
 
 if TYPE_CHECKING:
     # One line a public name here and one in `_MODULES`; both sorted.
@@ -28,24 +27,14 @@ _MODULES: Final[dict[str, str]] = {
     "transactional_node": "nodes",
 }
 
+# Which extra brings a package that may be missing.
+_EXTRAS: Final = {"langchain_core": "langgraph", "langgraph": "langgraph"}
+
 __all__ = sorted(_MODULES)  # noqa: PLE0605  # the table is the list of public names
 
 
 def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        found = getattr(import_module(f"{__name__}.{module}"), name)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in ("langgraph", "langchain_core"):
-            raise
-        raise MissingExtraError(
-            f"{name} needs {package}: pip install 'agentmem-store[langgraph]'", extra="langgraph"
-        ) from error
-    globals()[name] = found
-    return found
+    return imported(__name__, _MODULES, _EXTRAS, name)
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 from langchain_core.runnables import Runnable
 
 from agentmem import CompactedError, Store, Transaction
+from agentmem.course import is_async
 from langchain_agentmem.runs import Run, current_run
 from langgraph_agentmem.results import decoded, encoded
 from langgraph_agentmem.running import running_in, running_transaction
@@ -90,22 +91,27 @@ def transactional_node(
                 "a transactional node is a function; for a runnable, write one that invokes it"
             )
         node = _Node(below, function, op_id or _operation(_name_of(function)), agent)
-        run = functools.partial(node.transact, attempts=attempts, merge=merge)
-
-        async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            return await node.run_async(run, args, kwargs)
-
-        def plain(*args: Any, **kwargs: Any) -> Any:
-            return run(lambda tx: node.call(tx, args, kwargs))
-
-        wrapper: Any = functools.wraps(function)(coroutine if node.is_async else plain)
-        wrapper.__signature__ = node.signature  # LangGraph looks in it for what to inject
-        wrapper.__annotations__ = {
-            name: kind for name, kind in wrapper.__annotations__.items() if name != _TX
-        }
-        return cast(F, wrapper)
+        return cast(F, _wrapped(node, attempts=attempts, merge=merge))
 
     return decorate
+
+
+def _wrapped(node: _Node, *, attempts: int, merge: bool) -> Any:
+    """What LangGraph calls in place of the function of a node."""
+    run = functools.partial(node.transact, attempts=attempts, merge=merge)
+
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        return await node.run_async(run, args, kwargs)
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return run(lambda tx: node.call(tx, args, kwargs))
+
+    wrapper: Any = functools.wraps(node.function)(coroutine if node.is_async else plain)
+    wrapper.__signature__ = node.signature  # LangGraph looks in it for what to inject
+    wrapper.__annotations__ = {
+        name: kind for name, kind in wrapper.__annotations__.items() if name != _TX
+    }
+    return wrapper
 
 
 def _name_of(function: Any) -> str:
@@ -135,20 +141,19 @@ class _Node:
         agent: str | None,
     ) -> None:
         self._store = store
-        self._function = function
+        self.function = function
         self._op_id = op_id
         self._agent = agent
         signature = inspect.signature(function)
         self._takes_tx = _TX in signature.parameters
         parameters = [each for each in signature.parameters.values() if each.name != _TX]
         self.signature = signature.replace(parameters=parameters)
-        call = getattr(function, "__call__", None)  # noqa: B004  # not whether, but which kind
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+        self.is_async = is_async(function)
 
     def call(self, tx: Transaction, args: Any, kwargs: Any) -> Any:
         """The function itself."""
         given = {_TX: tx} if self._takes_tx else {}
-        return self._function(*args, **kwargs, **given)
+        return self.function(*args, **kwargs, **given)
 
     def transact(self, call: Callable[[Transaction], Any], *, attempts: int, merge: bool) -> Any:
         """Runs a call in a transaction, and returns what it, or its first run, returned."""
