@@ -153,7 +153,7 @@ class Connections:
         holder: _Holder | None = getattr(self._local, "holder", None)
         if holder is not None:
             self._local.holder = None
-            self._end(holder)
+            self._close_once(holder)
 
     def close(self) -> None:
         """Closes them, but for those in use: their threads do so. `begin` raises `ClosedError`."""
@@ -183,9 +183,9 @@ class Connections:
         mine = getattr(self._local, "holder", None)
         for holder in self._holders():
             if unused or holder is mine or not holder.uses:
-                self._end(holder)
+                self._close_once(holder)
 
-    def _end(self, holder: _Holder) -> None:
+    def _close_once(self, holder: _Holder) -> None:
         # Of two threads that close one connection at once, the second would close what is freed.
         with self._guard:
             first = holder in self._all
