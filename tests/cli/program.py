@@ -8,6 +8,8 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -15,7 +17,10 @@ from typer.testing import CliRunner, Result
 
 from agentmem.cli.app import app
 
-__all__ = ["Program", "answering", "environment", "on_terminal", "run", "start", "without_colours"]
+__all__ = [
+    "Program", "answering", "environment", "on_terminal", "run", "start", "streaming",
+    "without_colours",
+]  # fmt: skip
 
 _TIMEOUT_S: Final = 120
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
@@ -75,6 +80,17 @@ def start(
     how = ("-m", "agentmem") if script is None else ("-c", script)
     given: dict[str, Any] = {"stdin": subprocess.DEVNULL, **streams}
     return subprocess.Popen([sys.executable, *how, *arguments], env=environment(), **given)
+
+
+@contextmanager
+def streaming(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A child whose output is read while it runs; killed at the end."""
+    child = start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def run(

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from agentmem.cli import log_command
 from agentmem.cli.call import Call
 from agentmem.cli.graph import drawn, plain
 from agentmem.model import Commit
-from tests.cli.program import Program, on_terminal, start, without_colours
+from tests.cli.program import Program, on_terminal, streaming, without_colours
 
 TIMEOUT_S = 60
 
@@ -171,17 +171,8 @@ def test_a_long_graph_is_read_page_by_page(
 # Following.
 
 
-@contextmanager
-def following(path: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    child = start(
-        "log", "--follow", "--store", str(path), *options,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
+def following(path: Path, *options: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return streaming("log", "--follow", "--store", str(path), *options)
 
 
 def next_line(child: subprocess.Popen[bytes]) -> str:

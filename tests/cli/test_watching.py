@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import agentmem
-from tests.cli.program import Program, start
+from tests.cli.program import Program, streaming
 
 TIMEOUT_S = 60
 
@@ -51,17 +50,8 @@ def test_a_consumer_goes_on_where_it_stopped(program: Program, store: agentmem.S
     assert len(program.ok(*watch).splitlines()) == 4
 
 
-@contextmanager
-def watching(path: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    child = start(
-        "watch", "--store", str(path), "--since", "0", *options,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
+def watching(path: Path, *options: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return streaming("watch", "--store", str(path), "--since", "0", *options)
 
 
 def next_revision(child: subprocess.Popen[bytes]) -> int:

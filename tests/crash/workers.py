@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import agentmem
 
 VALUE = "x" * 20_000
 MOST_PUTS = 1_000
+THREADS = 4
 
 
 def fill(store: agentmem.Store) -> tuple[int, agentmem.AgentMemError]:
@@ -19,6 +21,43 @@ def fill(store: agentmem.Store) -> tuple[int, agentmem.AgentMemError]:
         except agentmem.AgentMemError as error:
             return number, error
     raise AssertionError("the disk never fills")
+
+
+def check_halves(
+    store: agentmem.Store, value: object, each: int, make_room: Callable[[], None]
+) -> None:
+    """Threads write pairs onto a full disk: each pair is there, or its thread got the error.
+
+    Args:
+        each: so many pairs each thread writes.
+        make_room: has the disk full no longer.
+    """
+    outcomes: dict[str, BaseException | None] = {}
+
+    def write(worker: int) -> None:
+        for number in range(each):
+            name = f"{worker}-{number}"
+            try:
+                with store.transaction(op_id=name) as tx:
+                    tx.put(f"{name}-a", value)
+                    tx.put(f"{name}-b", "second half")
+            except agentmem.AgentMemError as error:
+                outcomes[name] = error
+            else:
+                outcomes[name] = None
+
+    threads = [threading.Thread(target=write, args=(worker,)) for worker in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(outcomes) == THREADS * each
+    failed = {name for name, error in outcomes.items() if error is not None}
+    assert {type(outcomes[name]) for name in failed} == {agentmem.DiskFullError}
+    make_room()
+    done = outcomes.keys() - failed
+    assert {entry.key for entry in store.list()} == {f"{n}-{half}" for n in done for half in "ab"}
+    assert store.admin.verify().problems == []
 
 
 def fill_limited_files(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ import agentmem
 from agentmem.history.verify import Report
 from agentmem.testing.raw_rows import PostgresRows
 from agentmem.testing.verifications import random_history, unnoticed, unnoticed_removals
-from tests.contract.test_verify import DAMAGES as SHARED
-from tests.contract.test_verify import everything, found_by
+from tests.damages import DAMAGES as SHARED
+from tests.damages import everything, found_by, rows_changed, seven_commits
 from tests.embedders import WordsEmbedder
 from tests.postgres.places import raw
 from tests.postgres_server import server_url, store_url
@@ -27,14 +26,7 @@ def name(new_store: Callable[[], str]) -> str:
     """A store with seven commits."""
     name = new_store()
     with agentmem.open(store_url(name), durability="relaxed") as store:
-        store.set_merge("m", "counter")
-        store.put("k", "one", namespace="n", agent="ann", op_id="op-1", note="first")
-        store.put("k", "two", namespace="n", op_id="op-2", metadata={"a": 1}, overwrite=True)
-        store.put_many({"a": 1, "b": 2, "m": 3})
-        store.delete("a")
-        store.put("m", 5, expected_version=1)
-        store.put("m", 7, expected_version=1)
-        store.put("t", "text", text="other", ttl_s=60)
+        seven_commits(store)
     return name
 
 
@@ -198,16 +190,7 @@ def test_a_row_that_agentmem_has_changed_is_watched_from_then_on(
         agentmem.open(store_url(name), embedder=None, durability="relaxed") as store,
         raw(server_url(), name) as connection,
     ):
-        store.set_merge("parked", "escalate")
-        store.put("parked", 1)
-        store.put("parked", 2, expected_version=0)
-        (opened,) = store.audit.conflicts("open")
-        store.audit.resolve(opened.id, "theirs", note="agreed")
-        store.transact(lambda tx: tx["parked"], op_id="kept")
-        store.admin.compact(keep_results=timedelta(0))
-        for _ in range(2):
-            store.put("secret", 1, overwrite=True)
-            store.admin.purge("secret")
+        rows_changed(store)
         assert store.admin.verify().problems == []
         for statement in (
             "UPDATE conflicts SET note = 'refused'",

@@ -6,13 +6,13 @@ import os
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import agentmem
+from tests.crash.workers import check_halves
 from tests.postgres.places import run, target
 from tests.postgres_server import Server
 
@@ -99,35 +99,8 @@ def test_a_full_disk_is_a_typed_error_and_the_store_goes_on_when_there_is_room(
 def test_threads_on_a_full_disk_each_get_their_error_and_none_is_half_written(
     small_disk: SmallDisk,
 ) -> None:
-    outcomes: dict[str, BaseException | None] = {}
-
-    def write(store: agentmem.Store, worker: int) -> None:
-        for number in range(25):
-            name = f"{worker}-{number}"
-            try:
-                with store.transaction(op_id=name) as tx:
-                    tx.put(f"{name}-a", VALUE)
-                    tx.put(f"{name}-b", "second half")
-            except agentmem.AgentMemError as error:
-                outcomes[name] = error
-            else:
-                outcomes[name] = None
-
     with agentmem.open(target(small_disk.url), durability="relaxed") as store:
-        threads = [threading.Thread(target=write, args=(store, n)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-        assert len(outcomes) == 100
-        failed = {name for name, error in outcomes.items() if error is not None}
-        assert {type(outcomes[name]) for name in failed} == {agentmem.DiskFullError}
-        small_disk.make_room()
-        done = outcomes.keys() - failed
-        assert {entry.key for entry in store.list()} == {
-            f"{n}-{half}" for n in done for half in "ab"
-        }
-        assert store.admin.verify().problems == []
+        check_halves(store, VALUE, 25, small_disk.make_room)
 
 
 def test_a_store_is_not_half_made_on_a_full_disk(small_disk: SmallDisk) -> None:
