@@ -24,6 +24,7 @@ from agentmem.engines.rows import (
     Place,
 )
 from agentmem.model import Entry, Hit
+from agentmem.namespaces import encode
 from agentmem.records import entry_of
 from agentmem.scope import Scope
 from agentmem.search.query import SearchQuery
@@ -164,6 +165,7 @@ class Plan:
         self._weight = weight if vectors is not None else 1.0
         self._own = own if own is not None else Own()
         self._allowed = scope.readable(query.labels)
+        self._within = encode(query.labels)
         self._rows: dict[int, EntryRow | None] = {}  # None: the view may not see it
         self._has_looked = False  # at the floor, after all else was read
         # Own writes have ids below 0.
@@ -262,6 +264,8 @@ class Plan:
         return (
             row.revision <= self._revision
             and row.visible_at(self._instant)
+            # An index may be one of a whole store: what it gives can lie anywhere.
+            and row.namespace.startswith(self._within)
             and place not in self._own.entries
             and (self._allowed is None or self._allowed(place))
             and (

@@ -91,6 +91,36 @@ def test_an_index_answers_for_the_present_the_past_and_what_came_later(
     assert stats["index_lag"] == 30 + 40 + 30 + 1
 
 
+def test_an_index_of_the_whole_store_gives_nothing_of_other_namespaces(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a namespace must hold for an index to pay; else it would have to hold 20,000.
+    monkeypatch.setattr("agentmem.search.indexer.SMALL", 50)
+    with opened(str(path)) as store:
+        for label in ("team", "team/a", "teams", "other"):
+            with store.transaction() as tx:
+                for number in range(60):
+                    key = f"{label} {number}"
+                    tx.put(key, "budget", namespace=label, vector=vector(number))
+        old = store.snapshot()
+        store.admin.index()
+        with store.transaction() as tx:
+            for number in range(20):
+                tx.put(f"other {number}", "new", namespace="other", vector=vector(number))
+        views = (store, store.snapshot(), old, store.transaction())
+        for label, count in (("team", 120), ("other", 60), ("team/a", 60)):
+            labels = tuple(label.split("/"))
+            for view in views:
+                for k in (10, 1_000):
+                    hits = view.search(vector(5), namespace=label, k=k)
+                    assert len(hits) == min(k, count)
+                    assert {hit.entry.namespace[: len(labels)] for hit in hits} == {labels}
+            inside = store.scoped(label)
+            assert inside.search(vector(5), k=1_000) != []
+            for hit in inside.search(vector(5), k=1_000):
+                assert inside.get(hit.entry.key, namespace=hit.entry.namespace) == hit.entry
+
+
 def test_the_next_generation_is_made_from_the_last(store: agentmem.Store, seed: int) -> None:
     store.admin.index()
     first = index_of(store)
