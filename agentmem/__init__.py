@@ -20,7 +20,9 @@ from agentmem.clock import Clock
 from agentmem.coordination.events import Event
 from agentmem.coordination.feed import ConsumerState, Feed
 from agentmem.coordination.leases import Lease, LeaseState
-from agentmem.coordination.queues import Queue, QueuedTask, QueueState, Task
+from agentmem.coordination.queue_states import QueuedTask, QueueState
+from agentmem.coordination.queues import Queue
+from agentmem.coordination.tasks import Task
 from agentmem.errors import (
     AccessDeniedError,
     AgentMemError,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from agentmem.aio.delegating import Delegate, awaited, documented, driven
 from agentmem.aio.runner import Runner
 from agentmem.coordination.leases import Lease
-from agentmem.coordination.queues import Queue, Task, TransactionQueue
+from agentmem.coordination.queues import Queue, TransactionQueue
+from agentmem.coordination.tasks import Task
 from agentmem.errors import AgentMemError
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from agentmem.cli.options import AgentOption, LimitOption, NoteOption, OpIdOptio
 from agentmem.cli.output import as_json
 from agentmem.cli.shapes import lease_document, queue_document, queued_document, task_document
 from agentmem.cli.spelling import namespace_text, second
-from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, QueuedTask
+from agentmem.coordination.queue_states import QueuedTask
+from agentmem.coordination.queues import MAX_ATTEMPTS, Queue
 
 __all__ = ["ListsByItself", "register", "scope_text"]
 

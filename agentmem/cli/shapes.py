@@ -8,7 +8,8 @@ from typing import Any
 from agentmem.coordination.events import Event
 from agentmem.coordination.feed import ConsumerState
 from agentmem.coordination.leases import LeaseState
-from agentmem.coordination.queues import QueuedTask, QueueState, Task
+from agentmem.coordination.queue_states import QueuedTask, QueueState
+from agentmem.coordination.tasks import Task
 from agentmem.engines.rows import (
     Migrations,
 )

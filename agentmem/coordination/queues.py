@@ -3,190 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import dataclass
-from datetime import datetime
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from agentmem.coordination.leases import checked_name, checked_wait
-from agentmem.coordination.steps import Step
-from agentmem.coordination.task_steps import (
-    BEHIND,
-    DEAD,
-    TIMED,
-    Ack,
-    Claim,
-    Discard,
-    Extend,
-    Nack,
-    Put,
-    PutAgain,
-    TaskRow,
-)
+from agentmem.coordination.queue_states import QueuedTask, queued_task
+from agentmem.coordination.task_steps import Claim, Discard, Put, PutAgain, TaskRow
+from agentmem.coordination.tasks import Task, delay_microseconds
 from agentmem.coordination.waking import LOOK_S, Waking
 from agentmem.course import Course, Pause, drive
-from agentmem.engines.rows import (
-    Look,
-    Moment,
-)
+from agentmem.engines.rows import Look, Moment
 from agentmem.errors import FencedError, InvalidValueError
-from agentmem.model import to_datetime
-from agentmem.namespaces import decode
 from agentmem.scope import Scope
-from agentmem.values import canonical, check_label_text, dump, load
+from agentmem.values import canonical, check_label_text, dump
 from agentmem.writes import ttl_microseconds
 
 if TYPE_CHECKING:
     from agentmem.core import Core
     from agentmem.transaction import Transaction
 
-__all__ = ["Queue", "QueueState", "QueuedTask", "Task", "TransactionQueue", "queues_of"]
+__all__ = ["MAX_ATTEMPTS", "Queue", "TransactionQueue", "queue_of"]
 
 MAX_ATTEMPTS: Final = 5
 _MOST_ATTEMPTS: Final = 1_000_000
 _FINGERPRINT_BYTES: Final = 16
 _PRIORITIES: Final = range(-(2**31), 2**31)
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedTask:
-    """A task as it stands in a queue.
-
-    Attributes:
-        id: rises in the order in which tasks were put.
-        payload: what was put, fresh.
-        state: ``waiting``, ``delayed``, ``claimed``, ``behind`` (others of its group come
-            first) or ``dead``.
-        priority, group, op_id: as they were put.
-        attempts, max_attempts: how often it was claimed, and after how many claims it is dead.
-        token: of the claim that holds it; None: none does.
-        agent: who claimed it last; None: nobody, or that was not told.
-        put_by, put_at: who put it, and when.
-        note: why it was given back, or is dead; None: nothing was said.
-    """
-
-    id: int
-    payload: Any
-    state: str
-    priority: int
-    group: str | None
-    op_id: str | None
-    attempts: int
-    max_attempts: int
-    token: int | None
-    agent: str | None
-    put_by: str | None
-    put_at: datetime
-    note: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """How many tasks of a queue are in which state.
-
-    Attributes:
-        name: of the queue.
-        scope: the namespace of the view that it belongs to; None: a view made from a mapping.
-        waiting, delayed, claimed, behind, dead: as `QueuedTask.state`.
-    """
-
-    name: str
-    scope: tuple[str, ...] | None
-    waiting: int
-    delayed: int
-    claimed: int
-    behind: int
-    dead: int
-
-
-QueuedTask.__module__ = QueueState.__module__ = "agentmem"
-
-
-class Task:
-    """A task that was claimed: to be acknowledged in time, or given back.
-
-    If neither happens before its claim ends, the next may claim it. It can still be acknowledged
-    then, unless it was claimed again: each claim has a token, and only that of the latest counts.
-
-    Attributes:
-        id, payload, priority, group: of the task.
-        attempts: how often it was claimed, this claim included.
-        max_attempts: after how many it is dead.
-        token: of this claim; larger than those of all claims before.
-        queue: the name of its queue.
-    """
-
-    __slots__ = (
-        "_core", "_scope", "_visibility_us", "attempts", "group", "id", "max_attempts", "payload",
-        "priority", "queue", "token",
-    )  # fmt: skip
-    __module__ = "agentmem"
-
-    def __init__(
-        self, core: Core, row: TaskRow, token: int, attempts: int, visibility_us: int
-    ) -> None:
-        self._core = core
-        self._scope = row.scope
-        self._visibility_us = visibility_us
-        self.queue = row.queue
-        self.id = row.id
-        self.payload = load(row.payload)
-        self.priority = row.priority
-        self.group = row.group
-        self.attempts = attempts
-        self.max_attempts = row.max_attempts
-        self.token = token
-
-    def __repr__(self) -> str:
-        return f"Task({self.id}, queue={self.queue!r}, attempts={self.attempts})"
-
-    def ack(self, tx: Transaction | None = None) -> None:
-        """Ends the task: it is done.
-
-        Args:
-            tx: do it with this transaction's commit, together with what that writes, or not at all.
-
-        Raises:
-            FencedError: it was claimed again, acknowledged, given back, or is dead. With `tx`, its
-                commit raises it, and writes nothing.
-        """
-        self._do(Ack(self._scope, self.queue, self.id, self.token), tx)
-
-    def nack(
-        self, delay_s: float = 0, *, note: str | None = None, tx: Transaction | None = None
-    ) -> None:
-        """Gives the task back, to be claimed again; after its last attempt it is dead.
-
-        Args:
-            delay_s: seconds before it can be claimed again.
-            note: why, kept with it.
-            tx: as for `ack`.
-
-        Raises:
-            FencedError: as `ack`.
-        """
-        note = check_label_text(note, "note", self._core.limits)
-        delay_us = _delay_microseconds(delay_s)
-        self._do(Nack(self._scope, self.queue, self.id, self.token, delay_us, note), tx)
-
-    def extend(self, visibility_s: float | None = None) -> None:
-        """Lets the claim run on from now.
-
-        Args:
-            visibility_s: for so long; None: as long as it was claimed for.
-
-        Raises:
-            FencedError: as `ack`.
-        """
-        visibility_us = ttl_microseconds(visibility_s) or self._visibility_us
-        self._do(Extend(self._scope, self.queue, self.id, self.token, visibility_us), None)
-
-    def _do(self, step: Step, tx: Transaction | None) -> None:
-        if tx is None:
-            self._core.coordinate(step)
-        else:
-            tx.add_step(self._core, ("task", self._scope, f"{self.id} {self.queue}"), step)
 
 
 class Queue:
@@ -266,7 +107,7 @@ class Queue:
         checked = check_label_text(agent, "agent", limits)
         text = dump(payload, limits, what="payload")
         group = check_label_text(group, "group", limits)
-        delay_us = _delay_microseconds(delay_s)
+        delay_us = delay_microseconds(delay_s)
         body = canonical([text, priority, group, delay_us])
         return Put(
             self._scope.name,
@@ -384,7 +225,7 @@ class Queue:
             raise InvalidValueError(f"limit is a whole number from 0 on, not {limit!r}")
         moment = self._core.engine.moment()
         rows = self._core.engine.look(Look(name, (*self._key, limit)))
-        return [_queued(TaskRow._make(row), moment) for row in rows]
+        return [queued_task(TaskRow._make(row), moment) for row in rows]
 
     def put_again(self, id: int) -> int:
         """Puts a dead task at the end of the queue, its attempts not counted; returns its new id.
@@ -450,57 +291,3 @@ def queue_of(core: Core, scope: Scope, name: object, max_attempts: object) -> Qu
     if not 1 <= max_attempts <= _MOST_ATTEMPTS:
         raise InvalidValueError(f"max_attempts is {max_attempts}; it is at least 1")
     return Queue(core, scope, checked_name(name, "a queue", scope), max_attempts)
-
-
-def queues_of(core: Core, scope: Scope) -> list[QueueState]:
-    """See `Store.queues`."""
-    core.check_open()
-    rows = core.engine.look(Look("queues", (None if scope.is_root else scope.name,)))
-    found: dict[tuple[str, str], Counter[str]] = {}
-    for of_scope, queue, state, claimed, ready, count in rows:
-        found.setdefault((of_scope, queue), Counter())[_state(state, claimed, ready)] += count
-    return [
-        QueueState(
-            queue,
-            None if of_scope.endswith("}") else decode(of_scope),
-            *(counts[name] for name in ("waiting", "delayed", "claimed", "behind", "dead")),
-        )
-        for (of_scope, queue), counts in found.items()
-    ]
-
-
-def _state(state: int, claimed: bool | int, ready: bool | int) -> str:
-    if state == DEAD:
-        return "dead"
-    if state == BEHIND:
-        return "behind"
-    if state == TIMED and not ready:
-        return "claimed" if claimed else "delayed"
-    return "waiting"
-
-
-def _queued(row: TaskRow, moment: Moment) -> QueuedTask:
-    timed = row.epoch is not None and row.ready_at is not None
-    ready = timed and moment.has_passed(row.epoch or "", row.ready_at or 0)
-    return QueuedTask(
-        row.id,
-        load(row.payload),
-        _state(row.state, row.token is not None, ready),
-        row.priority,
-        row.group,
-        row.op_id,
-        row.attempts,
-        row.max_attempts,
-        row.token,
-        row.agent,
-        row.put_by,
-        to_datetime(row.put_at),
-        row.note,
-    )
-
-
-def _delay_microseconds(delay_s: float) -> int | None:
-    """A delay in microseconds; None: none."""
-    if delay_s == 0 and not isinstance(delay_s, bool):
-        return None
-    return ttl_microseconds(delay_s)

@@ -10,7 +10,8 @@ from agentmem.coordination import feed, leases
 from agentmem.coordination.feed import ConsumerState, Feed
 from agentmem.coordination.leases import Lease, LeaseState
 from agentmem.coordination.once import HOLD_S, WAIT_S, cached, once
-from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, QueueState, queue_of, queues_of
+from agentmem.coordination.queue_states import QueueState, queues_of
+from agentmem.coordination.queues import MAX_ATTEMPTS, Queue, queue_of
 from agentmem.course import drive, refuse_async
 from agentmem.scope import Scope
 
