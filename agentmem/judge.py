@@ -205,7 +205,7 @@ class Judge:
     # Vectors.
 
     def spaces(self) -> Spaces:
-        """The spaces, with those that this batch has claimed."""
+        """See `World.spaces`; with those that this batch has claimed."""
         if self._spaces is None:
             self._spaces = self._session.spaces()
         return self._spaces

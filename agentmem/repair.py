@@ -13,6 +13,7 @@ from agentmem.engines.rows import (
     EntryRow,
     Place,
     Range,
+    Spaces,
 )
 from agentmem.errors import InvalidValueError
 from agentmem.model import Conflict, Stale
@@ -53,6 +54,10 @@ class EngineWorld:
     def embedded_since(self, revision: int, within: Range, set_id: int) -> Iterable[Place]:
         """See `World.embedded_since`."""
         return self._engine.embedded_since(revision, within, set_id)
+
+    def spaces(self) -> Spaces:
+        """See `World.spaces`."""
+        return self._engine.spaces()
 
     def vector(self, set_id: int, entry_id: int) -> bytes | None:
         """See `World.vector`."""

@@ -172,10 +172,9 @@ class Scan:
             and (self.allowed is None or self.allowed(place))
         )
 
-    @property
-    def set_id(self) -> int | None:
-        """The vectors that it has looked at; None: none."""
-        return None
+    def vector_sets(self, world: World) -> Iterable[int]:
+        """The sets of which a vector that comes late could change what it has found."""
+        return ()
 
     def version_of(self, row: EntryRow | None, world: World) -> int:
         """The version with which the row would be found; 0 if it would not."""

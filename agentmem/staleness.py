@@ -26,6 +26,7 @@ from agentmem.engines.rows import (
     EntryRow,
     Place,
     Range,
+    Spaces,
 )
 from agentmem.request import BLIND, SNAPSHOT, Request, Scan, StaleItem, Write
 
@@ -59,6 +60,9 @@ class World(Protocol):
     def embedded_since(self, revision: int, within: Range, set_id: int) -> Iterable[Place]:
         """At least the keys in the range that got a vector above the revision, after their
         entry."""
+
+    def spaces(self) -> Spaces:
+        """Which vectors the namespaces have."""
 
     def vector(self, set_id: int, entry_id: int) -> bytes | None:
         """The vector of an entry, as stored."""
@@ -103,8 +107,8 @@ def stale_scans(request: Request, world: World) -> list[StaleItem]:
 def _candidates(request: Request, scan: Scan, world: World) -> list[Place]:
     expired = (request.base_instant, world.now)
     changed = world.changed_since(request.base_revision, scan.within, expired)
-    if scan.set_id is not None:
-        late = world.embedded_since(request.base_revision, scan.within, scan.set_id)
+    for set_id in scan.vector_sets(world):
+        late = world.embedded_since(request.base_revision, scan.within, set_id)
         changed = {*changed, *late}
     return [place for place in changed if scan.covers(place)]
 

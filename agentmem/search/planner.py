@@ -77,12 +77,13 @@ class Answer:
 
     Attributes:
         ranked: down to the depth that was asked for.
-        best_text: the score that text scores are measured by in hybrid ranking.
+        best: the candidate that holds the words best, which those of others are measured by in
+            hybrid ranking; None if there is no candidate.
         text_ranks, vector_ranks: rank in each list, from 1 on, within the depth.
     """
 
     ranked: list[Ranked]
-    best_text: float
+    best: Ranked | None
     text_ranks: dict[Place, int]
     vector_ranks: dict[Place, int]
 
@@ -218,7 +219,8 @@ class Plan:
             if by_vector
             else [each for each in self._candidates(words, near) if self._wanted(each)]
         )
-        best_text = max((each.text for each in found), default=0.0)
+        most = max(found, key=lambda each: each.text, default=None)
+        best_text = most.text if most is not None else 0.0
         if not complete and not best_text and not texts.complete:
             return None  # what the others are measured by lies deeper
         for each in found:
@@ -233,10 +235,10 @@ class Plan:
                 return None
         if by_vector and self._query.half_life_us is None:
             best = found[:depth]
-            return Answer(best, 0.0, {}, {each.place: rank for rank, each in enumerate(best, 1)})
+            return Answer(best, most, {}, {each.place: rank for rank, each in enumerate(best, 1)})
         return Answer(
             found[:depth],
-            best_text,
+            most,
             self._ranks(found, lambda each: each.text, least=0.0),
             self._ranks(found, lambda each: -2.0 if each.similar is None else each.similar, -2.0),
         )

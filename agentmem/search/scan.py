@@ -8,7 +8,7 @@ that cannot enter the answer abort nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from agentmem.engines.rows import (
     Range,
 )
 from agentmem.request import Scan
-from agentmem.search.planner import combined, decayed
+from agentmem.search.planner import Ranked, combined, decayed
 from agentmem.search.searcher import Found
 from agentmem.search.vectors import directions, similarities, unpack_many
 from agentmem.search.words import found_by
@@ -40,11 +40,13 @@ class SearchScan(Scan):
     seen: Found | None = None
     full: bool = False
 
-    @property
-    def set_id(self) -> int | None:
-        """Whose vectors were looked at."""
+    def vector_sets(self, world: World) -> Iterable[int]:
+        """See `Scan.vector_sets`."""
         seen = self.seen
-        return seen.vector_set.id if seen is not None and seen.vector_set is not None else None
+        assert seen is not None, "made by scan_of"
+        if seen.lacks_vectors:
+            return set(world.spaces().of.values())  # by now there may be some
+        return (seen.vector_set.id,) if seen.vector_set is not None else ()
 
     def version_of(self, row: EntryRow | None, world: World) -> int:
         """See `Scan.version_of`."""
@@ -59,8 +61,8 @@ class SearchScan(Scan):
         seen = self.seen
         assert seen is not None, "made by scan_of"
         query = seen.query
-        if seen.lacks_vectors:
-            return True  # the first vectors there: anything may be near
+        if seen.lacks_vectors or self._is_reindexed(world):
+            return True  # by vectors that it has not looked at anything may be near
         words = found_by(row.value, row.text) if query.words else None
         text = world.text_scores(query.words, [words])[0] if words is not None else 0.0
         similar = self._similar(row, world)
@@ -72,44 +74,56 @@ class SearchScan(Scan):
             return False
         if not self.full:
             return True
-        least, best = self._measure(world, text)
-        score = combined(query, seen.weight, text, similar, best)
-        return (-score, place) < least
+        new = Ranked(place, row, None, text, similar)
+        return self._ranks_among(new, world)
 
-    def _measure(self, world: World, text: float) -> tuple[tuple[float, Place], float]:
-        """The last one found (as it sorts), and the best score of words, both as of now.
+    def _ranks_among(self, new: Ranked, world: World) -> bool:
+        """Whether another one ranks before the last one found.
 
-        The statistics of words have changed since, so what was found is scored again.
+        The statistics of words have changed since, so what was found is scored again. What held
+        the words best need not be among what was found, nor be there any more: what lies between
+        is decided by the two ends, as scores are linear in one divided by the best.
         """
         seen = self.seen
         assert seen is not None, "made by scan_of"
-        query, ranked = seen.query, seen.answer.ranked
-        texts = [
-            (each.entry.text if each.entry is not None else _text(each.row)) for each in ranked
-        ]
+        query, ranked, most = seen.query, seen.answer.ranked, seen.answer.best
         scores = [0.0] * len(ranked)
+        bests = {0.0}
         if query.words:
-            scores = world.text_scores(query.words, [text or "" for text in texts])
-        best = max(text, *scores)
-        found = []
-        for each, words in zip(ranked, scores, strict=True):
+            known = ranked if most is None else [*ranked, most]
+            scores = world.text_scores(query.words, [_text(each) for each in known])
+            bests = {max(new.text, *scores[: len(ranked)]), max(new.text, *scores)}
+
+        def sorts(each: Ranked, words: float, best: float) -> tuple[float, Place]:
             score = combined(query, seen.weight, words, each.similar, best)
-            found.append((-decayed(query, score, each.row, world.now), each.place))
-        return max(found), best
+            return -decayed(query, score, each.row, world.now), each.place
+
+        return any(
+            sorts(new, new.text, best)
+            < max(sorts(each, words, best) for each, words in zip(ranked, scores, strict=False))
+            for best in bests
+        )
+
+    def _is_reindexed(self, world: World) -> bool:
+        """Whether the vectors that it has looked at gave way to those of another embedder."""
+        vector_set = self.seen.vector_set if self.seen is not None else None
+        return vector_set is not None and vector_set.id not in world.spaces().of.values()
 
     def _similar(self, row: EntryRow, world: World) -> float | None:
-        seen, set_id = self.seen, self.set_id
-        if set_id is None or seen is None or seen.vector_set is None or seen.direction is None:
+        seen = self.seen
+        if seen is None or seen.vector_set is None or seen.direction is None:
             return None
-        stored = world.vector(set_id, row.id)
+        stored = world.vector(seen.vector_set.id, row.id)
         if stored is None or len(stored) != 4 * seen.vector_set.dimension:
             return None
         rows = directions(unpack_many([stored], seen.vector_set.dimension))
         return float(similarities(rows, seen.direction)[0])
 
 
-def _text(row: EntryRow | None) -> str | None:
-    return found_by(row.value, row.text) if row is not None else None
+def _text(each: Ranked) -> str:
+    if each.entry is not None:
+        return each.entry.text or ""
+    return (found_by(each.row.value, each.row.text) if each.row is not None else None) or ""
 
 
 def scan_of(seen: Found, within: Range, allowed: Callable[[Place], bool] | None) -> SearchScan:

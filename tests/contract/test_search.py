@@ -392,6 +392,32 @@ def test_a_change_to_what_was_found_aborts(store: agentmem.Store, mode: str) -> 
         tx.rollback()
 
 
+class EvenEmbedder(WordsEmbedder):
+    """Words and meaning count the same."""
+
+    text_weight = 0.5
+
+
+def test_what_words_are_measured_by_need_not_be_among_what_was_found(
+    make_store: StoreMaker,
+) -> None:
+    store = make_store(embedder=EvenEmbedder(dimension=2))
+    for index in range(20):
+        store.put(f"other{index}", "garden bridge market dinner", vector=[-1, 0])
+    store.put("all", "lisbon museum hotel train", vector=[0, 1])
+    store.put("half", "lisbon museum garden market", vector=[0.7, 0.714])
+    store.put("near", "lisbon garden market dinner", vector=[-1, 0])
+    tx = store.transaction()
+    assert keys(tx.search("lisbon museum hotel train", k=1)) == ["half"]
+    tx.put("answer", 1)
+    # Against the words of "half" it is no match, against those of "all" both hold few.
+    store.put("near", "lisbon garden market dinner", vector=[1, 0], overwrite=True)
+    assert keys(store.search("lisbon museum hotel train", k=1)) == ["near"]
+    with pytest.raises(agentmem.ConflictError, match="near"):
+        tx.commit()
+    tx.rollback()
+
+
 def test_an_answer_that_is_not_full_can_be_entered_by_anything_found(store: agentmem.Store) -> None:
     store.put("a", "budget")
     tx = store.transaction()
@@ -533,6 +559,34 @@ def test_a_late_vector_can_enter_an_answer(make_store: StoreMaker) -> None:
     tx.put("answer", 1)
     store.admin.index()
     with pytest.raises(agentmem.ConflictError, match="late"):
+        tx.commit()
+    tx.rollback()
+
+
+def test_the_first_vector_may_be_a_late_one(make_store: StoreMaker) -> None:
+    store = make_store(embedder=WordsEmbedder())
+    store.put("late", "budget", embed="deferred")
+    tx = store.transaction()
+    assert tx.search("budget", mode="vector") == []
+    tx.put("answer", 1)
+    store.admin.index()
+    with pytest.raises(agentmem.ConflictError, match="late"):
+        tx.commit()
+    tx.rollback()
+
+
+@pytest.mark.parametrize("mode", ["vector", "hybrid"])
+def test_what_is_written_after_a_reindex_can_enter_an_answer(
+    make_store: StoreMaker, mode: str
+) -> None:
+    store = make_store(embedder=WordsEmbedder("one"))
+    store.put("a", "river")
+    tx = store.transaction()
+    assert keys(tx.search("river", mode=mode, k=3)) == ["a"]
+    tx.put("answer", 1)
+    store.admin.reindex(WordsEmbedder("two", 7))
+    store.put("b", "rivers of a garden")
+    with pytest.raises(agentmem.ConflictError, match="'b'"):
         tx.commit()
     tx.rollback()
 
