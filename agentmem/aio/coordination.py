@@ -161,9 +161,14 @@ class AsyncQueue(Delegate):
 
     @documented(Queue.claim)
     async def claim(
-        self, agent: str | None = None, *, visibility_s: float = 60, wait_s: float = 0
+        self,
+        agent: str | None = None,
+        *,
+        visibility_s: float = 60,
+        wait_s: float = 0,
+        op_id: str | None = None,
     ) -> AsyncTask | None:
-        task = await self._claim(agent, visibility_s=visibility_s, wait_s=wait_s)
+        task = await self._claim(agent, visibility_s=visibility_s, wait_s=wait_s, op_id=op_id)
         return None if task is None else AsyncTask(self._runner, task)
 
     @documented(Queue.task)

@@ -239,9 +239,10 @@ def claim(
         float, typer.Option("--wait-s", metavar="SECONDS", help="How long to wait for a task.")
     ] = 0,
     agent: AgentOption = None,
+    op_id: OpIdOption = None,
 ) -> None:
     """Claim the next task of a QUEUE; acknowledge it with its ID and TOKEN."""
-    task = _queue(call, queue).claim(agent, visibility_s=visibility_s, wait_s=wait_s)
+    task = _queue(call, queue).claim(agent, visibility_s=visibility_s, wait_s=wait_s, op_id=op_id)
     if task is None:
         raise CommandError(ExitCode.ABSENT, f"the queue {queue!r} has no task to be had")
     if call.out.json:

@@ -123,7 +123,12 @@ class Queue:
         )
 
     def claim(
-        self, agent: str | None = None, *, visibility_s: float = 60, wait_s: float = 0
+        self,
+        agent: str | None = None,
+        *,
+        visibility_s: float = 60,
+        wait_s: float = 0,
+        op_id: str | None = None,
     ) -> Task | None:
         """Claims the next task.
 
@@ -131,28 +136,42 @@ class Queue:
             agent: who claims it.
             visibility_s: how long it is nobody else's; see `Task.extend`.
             wait_s: how long to wait for one.
+            op_id: a repeat gets the task of the first claim, under the same token, while that
+                claim runs: for who died before it had written down what it got. The claim ends
+                when it would have ended. Once it has ended, or the task was acknowledged or given
+                back, a repeat claims what comes next.
 
         Returns: the task; None: there is none to be had.
+
+        Raises:
+            OperationMismatchError: another agent holds a task under the op_id.
         """
-        return drive(self.claiming(agent, visibility_s=visibility_s, wait_s=wait_s))
+        course = self.claiming(agent, visibility_s=visibility_s, wait_s=wait_s, op_id=op_id)
+        return drive(course)
 
     def claiming(
-        self, agent: str | None = None, *, visibility_s: float = 60, wait_s: float = 0
+        self,
+        agent: str | None = None,
+        *,
+        visibility_s: float = 60,
+        wait_s: float = 0,
+        op_id: str | None = None,
     ) -> Course[Task | None]:
         """As `claim`."""
         self._scope.check_any("a queue")
         visibility_us = ttl_microseconds(visibility_s)
         if visibility_us is None:
             raise TypeError("visibility_s is a number of seconds: a claim ends")
-        who = check_label_text(agent, "agent", self._core.limits) or self._scope.agent
-        step = Claim(self._scope.name, self.name, who, visibility_us)
+        limits = self._core.limits
+        who = check_label_text(agent, "agent", limits) or self._scope.agent
+        op_id = check_label_text(op_id, "op_id", limits)
+        step = Claim(self._scope.name, self.name, who, visibility_us, op_id)
         deadline = time.monotonic() + checked_wait(wait_s)
         waking = Waking(self._core.engine) if wait_s else None
         while True:
             self._core.coordinate(step)
             if step.task is not None:
-                attempts = step.task.attempts + 1
-                return Task(self._core, step.task, step.token, attempts, visibility_us)
+                return Task(self._core, step.task, step.token, step.attempts, visibility_us)
             if step.buried:
                 continue  # there is one task less each time
             if waking is None or not (yield from self._await_task(waking, deadline)):

@@ -139,25 +139,39 @@ def _delayed(desk: Desk, delay_us: int | None) -> dict[str, Any]:
 
 @dataclass(slots=True, eq=False)
 class Claim(_QueueStep):
-    """Claims the next task, if there is one.
+    """Claims the next task, if there is one; or finds what its op_id holds already.
 
     Attributes:
         task: as it was found; None: there is none to be had, or it was buried.
         token: of the claim.
+        attempts: how often the task was claimed, this claim included.
         buried: the next task was claimed too often and is dead now; ask again.
     """
 
     agent: str | None
     visibility_us: int
+    op_id: str | None = None
     task: TaskRow | None = None
     token: int = 0
+    attempts: int = 0
     buried: bool = False
 
     def looks(self) -> Sequence[Look]:
-        return (Look("next_task", (self.scope, self.queue)),)
+        following = Look("next_task", (self.scope, self.queue))
+        if self.op_id is None:
+            return (following,)
+        return following, Look("claim_operation", (self.scope, self.queue, self.op_id))
 
     def judge(self, answers: Sequence[Answer], desk: Desk) -> list[Change]:
         self.task, self.buried = None, False
+        changes: list[Change] = []
+        if self.op_id is not None and answers[1]:
+            earlier = TaskRow._make(answers[1][0])
+            if not desk.moment.has_passed(earlier.epoch or "", earlier.ready_at or 0):
+                self._repeat(earlier)
+                return []
+            # It has ended. Who made it may still acknowledge, but what it is repeated for is new.
+            changes.append(Change("forget_claim", {"id": earlier.id}))
         if not answers[0]:
             return []
         found = TaskRow._make(answers[0][0])
@@ -166,11 +180,22 @@ class Claim(_QueueStep):
             note = f"claimed {found.attempts} times, and never acknowledged in time"
             bury = Change("bury_task", {"id": found.id, "note": found.note or note})
             return [bury, *self._after(found.group)]
-        self.task, self.token = found, desk.number()
+        self.task, self.token, self.attempts = found, desk.number(), found.attempts + 1
         epoch, at = desk.moment
         until = {"epoch": epoch, "ready_at": at + self.visibility_us}
-        claim = {"id": found.id, "token": self.token, "agent": self.agent}
-        return [Change("claim_task", claim | until)]
+        claim = {"id": found.id, "token": self.token, "agent": self.agent, "op_id": self.op_id}
+        return [*changes, Change("claim_task", claim | until)]
+
+    def _repeat(self, earlier: TaskRow) -> None:
+        """Takes what the op_id has claimed and still holds. Nothing is written: it runs on."""
+        if earlier.agent != self.agent:
+            raise OperationMismatchError(
+                f"op_id {self.op_id!r} was used by {earlier.agent!r} to claim from "
+                f"{self.queue!r}; nothing was claimed: give each claim its own op_id",
+                op_id=self.op_id or "",
+                revision=0,
+            )
+        self.task, self.token, self.attempts = earlier, earlier.token or 0, earlier.attempts
 
 
 @dataclass(slots=True, eq=False)

@@ -63,15 +63,16 @@ def _claimed(desk: Desk, call: Invocation, queue: str) -> dict[str, Any] | None:
     """What this call has claimed, now or before; None: there was nothing to claim.
 
     A claim is no part of a commit. What it got is committed under the call's operation id, and a
-    replay is told that. If the process dies between the two, nobody acknowledges that claim: it
-    ends by itself, the task is there again, and the replay claims what comes next.
+    replay is told that. If the process dies between the two, the replay gets the same task, as the
+    claim has that operation id, too; unless the claim has ended meanwhile: then the task is there
+    again, and the replay claims what comes next.
     """
     request = {"queue": queue}
     if call.op_id is not None:
         kept: dict[str, Any] | None = desk.result(call, request)
         if kept is not None:
             return kept
-    task = desk.view.queue(queue).claim(desk.who(call), visibility_s=desk.claim_s)
+    task = desk.view.queue(queue).claim(desk.who(call), visibility_s=desk.claim_s, op_id=call.op_id)
     if task is None:
         return None
     got = {

@@ -82,8 +82,11 @@ def test_a_task_is_put_claimed_and_acknowledged(program: Program, store: agentme
         "id": id,
     }
     assert program.ok("queue", "put", "tasks", "-s", "text", "--priority", "-1")
-    task = program.document("queue", "claim", "tasks", "--agent", "ann", "--visibility-s", "300")
+    claim = ("queue", "claim", "tasks", "--visibility-s", "300", "--op-id", "c")
+    task = program.document(*claim, "--agent", "ann")
     assert (task["id"], task["payload"], task["group"]) == (id, {"n": 1}, "g")
+    assert program.document(*claim, "--agent", "ann") == task
+    assert "give each claim its own op_id" in program.fails(3, *claim, "--agent", "bob")
     assert [each["state"] for each in program.document("queue", "peek", "tasks")] == [
         "claimed",
         "waiting",

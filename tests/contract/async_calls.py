@@ -140,8 +140,11 @@ async def _coordination(store: AsyncStore, _folder: Path) -> None:
     number = await queue.put({"city": "Rome"}, op_id="rome")
     assert await queue.count() == 1
     assert [each.id for each in await queue.peek()] == [number]
-    task = await queue.claim("worker", wait_s=5)
+    task = await queue.claim("worker", wait_s=5, op_id="call-1")
     assert task is not None
+    again = await queue.claim("worker", op_id="call-1")
+    assert again is not None
+    assert again.token == task.token
     assert (task.id, task.payload, task.attempts, task.queue) == (
         number,
         {"city": "Rome"},

@@ -19,6 +19,7 @@ from langgraph.prebuilt import ToolNode
 
 import agentmem
 from langchain_agentmem import AgentMemMiddleware, AgentMemToolkit
+from langchain_agentmem.desk import Desk
 from tests.integrations.scripted import ScriptedModel, Step, calls, last_result
 
 Agent = Any
@@ -194,6 +195,33 @@ def test_a_claim_that_is_replayed_is_the_same_claim(memory: agentmem.Store) -> N
     again = agent.invoke(None, next(s for s in states if s.next == ("tools",)).config)
     assert results(first)[0].text == results(again)[0].text
     assert [task.state for task in queue.peek()] == ["claimed", "waiting"]
+
+
+class DeadError(BaseException):
+    """The process died."""
+
+
+def test_a_claim_whose_process_died_before_it_was_noted_is_replayed_as_the_same_claim(
+    memory: agentmem.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = memory.scoped("team").queue("tasks")
+    for payload in ("x", "y"):
+        queue.put(payload)
+    agent = agent_of(memory, calls(("task_claim", {})), AIMessage("a"))
+
+    def die(*_arguments: object) -> None:
+        raise DeadError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Desk, "keep", die)
+        with pytest.raises(DeadError):
+            agent.invoke(asked("work"), thread("t"))
+    [held, _waiting] = queue.peek()
+    messages = agent.invoke(None, thread("t"))
+    assert results(messages)[-1].artifact["task"] == f"{held.id}-{held.token}"
+    assert [(task.state, task.attempts) for task in queue.peek()] == [
+        ("claimed", 1), ("waiting", 0)
+    ]  # fmt: skip
 
 
 def test_a_task_that_is_ended_again_by_a_replay_was_ended_once(memory: agentmem.Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,21 @@ def commit_many(report: Report, begin: Begin, path: str, commits: int, every: in
             store.put(f"k{number % 10}", {"number": number, "text": "x" * 200})
             if (number + 1) % every == 0:
                 report(number + 1)
+
+
+def claim_once(report: Report, begin: Begin, target: str, waits: bool) -> None:
+    """Claims a task under the same op_id as all others.
+
+    Args:
+        waits: to be killed, with the claim.
+    """
+    with agentmem.open(target, durability="relaxed", embedder=None) as store:
+        begin()
+        task = store.queue("tasks").claim("ann", visibility_s=600, op_id="call-1")
+        assert task is not None
+        report((task.id, task.token, task.attempts))
+        if waits:
+            signal.pause()
 
 
 def hold_the_lock(target: str, *, idle_ms: int | None = None) -> None:

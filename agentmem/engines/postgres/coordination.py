@@ -56,6 +56,9 @@ COORDINATION_STATEMENTS: Final = {
         FROM {s}.leases l WHERE $1::text IS NULL OR scope = $1 ORDER BY scope, name""",
     "task_operation": """SELECT task_id, fingerprint FROM {s}.task_operations
         WHERE scope = $1 AND queue = $2 AND op_id = $3""",
+    "claim_operation": "SELECT "
+    + _TASK
+    + " FROM {s}.tasks WHERE scope = $1 AND queue = $2 AND claim_op_id = $3",
     "next_task": "SELECT "
     + _TASK
     + " FROM {s}.tasks WHERE id = (SELECT id FROM ("
@@ -119,15 +122,16 @@ COORDINATION_STATEMENTS: Final = {
         VALUES ($1, $2, $3, $4, $5)""",
     ),
     "claim_task": """UPDATE {s}.tasks SET state = 1, attempts = attempts + 1, token = $1,
-            agent = $2, epoch = $3, ready_at = $4, due_at = NULL
-        WHERE id = $5""",
+            agent = $2, claim_op_id = $3, epoch = $4, ready_at = $5, due_at = NULL
+        WHERE id = $6""",
+    "forget_claim": "UPDATE {s}.tasks SET claim_op_id = NULL WHERE id = $1",
     "extend_task": "UPDATE {s}.tasks SET epoch = $1, ready_at = $2 WHERE id = $3",
     "give_task_back": """UPDATE {s}.tasks SET
             state = CASE WHEN $1::bigint IS NULL THEN 0 ELSE 1 END, token = NULL,
-            ready_at = $1, epoch = $2, due_at = $3, note = $4
+            claim_op_id = NULL, ready_at = $1, epoch = $2, due_at = $3, note = $4
         WHERE id = $5""",
-    "bury_task": """UPDATE {s}.tasks SET state = 3, token = NULL, epoch = NULL, ready_at = NULL,
-            due_at = NULL, note = COALESCE($1, note)
+    "bury_task": """UPDATE {s}.tasks SET state = 3, token = NULL, claim_op_id = NULL, epoch = NULL,
+            ready_at = NULL, due_at = NULL, note = COALESCE($1, note)
         WHERE id = $2""",
     "end_task": more("tasks", "DELETE FROM {s}.tasks WHERE id = $1", "-"),
     "open_group": """UPDATE {s}.tasks SET state = CASE WHEN ready_at IS NULL THEN 0 ELSE 1 END
@@ -177,7 +181,8 @@ CHANGED_BY: Final = {
         "max_attempts", "ready_at", "epoch", "due_at",
     ),
     "note_operation": ("scope", "queue", "op_id", "task_id", "fingerprint"),
-    "claim_task": ("token", "agent", "epoch", "ready_at", "id"),
+    "claim_task": ("token", "agent", "op_id", "epoch", "ready_at", "id"),
+    "forget_claim": ("id",),
     "extend_task": ("epoch", "ready_at", "id"),
     "give_task_back": ("ready_at", "epoch", "due_at", "note", "id"),
     "bury_task": ("note", "id"),

@@ -41,6 +41,9 @@ _LOOKS: Final = {
         SELECT task_id, fingerprint FROM task_operations
         WHERE scope = ? AND queue = ? AND op_id = ?
     """,
+    "claim_operation": f"""
+        SELECT {_TASK} FROM tasks WHERE scope = ? AND queue = ? AND claim_op_id = ?
+    """,
     # Each part goes by an index to its end; those of another epoch are few.
     "next_task": f"""
         SELECT {_TASK} FROM tasks WHERE id = (SELECT id FROM (
@@ -128,16 +131,21 @@ CHANGES: Final = {
     """,
     "claim_task": """
         UPDATE tasks SET state = 1, attempts = attempts + 1, token = :token, agent = :agent,
-            epoch = :epoch, ready_at = :ready_at, due_at = NULL WHERE id = :id
+            claim_op_id = :op_id, epoch = :epoch, ready_at = :ready_at, due_at = NULL
+        WHERE id = :id
     """,
+    "forget_claim": "UPDATE tasks SET claim_op_id = NULL WHERE id = :id",
     "extend_task": "UPDATE tasks SET epoch = :epoch, ready_at = :ready_at WHERE id = :id",
     "give_task_back": """
         UPDATE tasks SET state = CASE WHEN :ready_at IS NULL THEN 0 ELSE 1 END, token = NULL,
-            epoch = :epoch, ready_at = :ready_at, due_at = :due_at, note = :note WHERE id = :id
+            claim_op_id = NULL, epoch = :epoch, ready_at = :ready_at, due_at = :due_at,
+            note = :note
+        WHERE id = :id
     """,
     "bury_task": """
-        UPDATE tasks SET state = 3, token = NULL, epoch = NULL, ready_at = NULL, due_at = NULL,
-            note = COALESCE(:note, note) WHERE id = :id
+        UPDATE tasks SET state = 3, token = NULL, claim_op_id = NULL, epoch = NULL,
+            ready_at = NULL, due_at = NULL, note = COALESCE(:note, note)
+        WHERE id = :id
     """,
     "end_task": "DELETE FROM tasks WHERE id = :id",
     "open_group": """
