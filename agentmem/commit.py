@@ -31,7 +31,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from agentmem.engines.base import CommitUnknownError, Engine, TryAgainError, WriteSession
+from agentmem.engines.base import Engine
+from agentmem.engines.session import CommitUnknownError, TryAgainError, WriteSession
 from agentmem.errors import AgentMemError, IndeterminateCommitError, StoreBusyError
 from agentmem.judge import Judge, looks_of, wanted
 from agentmem.limits import Limits

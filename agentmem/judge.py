@@ -14,10 +14,7 @@ from typing import Any, Final
 
 from agentmem.coordination.judging import StepJudge
 from agentmem.coordination.steps import NUMBER
-from agentmem.engines.base import (
-    WriteSession,
-    check_floor,
-)
+from agentmem.engines.base import check_floor
 from agentmem.engines.rows import (
     Change,
     ConflictRow,
@@ -31,6 +28,7 @@ from agentmem.engines.rows import (
     VectorSet,
     vector_id,
 )
+from agentmem.engines.session import WriteSession
 from agentmem.errors import AccessDeniedError, LimitExceededError, MergeError
 from agentmem.kept import kept_text
 from agentmem.limits import Limits

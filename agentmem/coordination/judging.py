@@ -20,9 +20,6 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from agentmem.coordination.steps import NUMBER, Subject
-from agentmem.engines.base import (
-    WriteSession,
-)
 from agentmem.engines.rows import (
     Answer,
     Change,
@@ -30,6 +27,7 @@ from agentmem.engines.rows import (
     NewCommit,
     Start,
 )
+from agentmem.engines.session import WriteSession
 
 if TYPE_CHECKING:
     from agentmem.request import Request

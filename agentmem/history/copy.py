@@ -17,11 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from agentmem.chain import commit_hash, fields_of
-from agentmem.engines.base import (
-    CommitUnknownError,
-    Engine,
-    TryAgainError,
-)
+from agentmem.engines.base import Engine
 from agentmem.engines.rows import (
     Change,
     CommitRow,
@@ -38,6 +34,7 @@ from agentmem.engines.rows import (
     TagRow,
     VectorRow,
 )
+from agentmem.engines.session import CommitUnknownError, TryAgainError
 from agentmem.errors import (
     AgentMemError,
     CorruptionError,

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from agentmem.engines.base import (
-    CommitUnknownError,
-    Engine,
-    TryAgainError,
-)
+from agentmem.engines.base import Engine
 from agentmem.engines.rows import (
     NewCommit,
     Spaces,
 )
+from agentmem.engines.session import CommitUnknownError, TryAgainError
 from agentmem.errors import StorageError
 from agentmem.limits import Limits
 

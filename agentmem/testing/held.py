@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import agentmem
-from agentmem.engines.base import WriteSession
+from agentmem.engines.session import WriteSession
 from agentmem.testing.crew import SILENCE_S
 
 __all__ = ["Call", "Held"]

@@ -11,7 +11,7 @@ import pytest
 import agentmem
 from agentmem.coordination import judging
 from agentmem.coordination.lease_steps import Acquire
-from agentmem.engines.base import CommitUnknownError
+from agentmem.engines.session import CommitUnknownError
 
 LOST = [("after", CommitUnknownError), ("before", CommitUnknownError)]
 lost = pytest.mark.parametrize(("when", "error"), LOST, ids=str)

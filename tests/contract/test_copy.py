@@ -12,13 +12,11 @@ from typing import Any, Final
 import pytest
 
 import agentmem
-from agentmem.engines.base import (
-    Engine,
-    WriteSession,
-)
+from agentmem.engines.base import Engine
 from agentmem.engines.rows import (
     NewCommit,
 )
+from agentmem.engines.session import WriteSession
 from agentmem.engines.sqlite.driver import driver
 from agentmem.history import copy as copying
 from agentmem.history.copy import CopyReport, copy_store

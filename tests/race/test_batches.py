@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 import agentmem
-from agentmem.engines.base import (
-    WriteSession,
-)
 from agentmem.engines.rows import (
     NewCommit,
 )
+from agentmem.engines.session import WriteSession
 from agentmem.testing.held import Call, Held
 
 LIMIT = 200

@@ -254,7 +254,7 @@ def test_an_interruption_anywhere_in_transact_leaves_nothing_held(
 ) -> None:
     stride = TRANSACT_STRIDE[backend.name]
     files = {"transact.py", "transaction.py", "contention.py", "lane.py", "core.py", "engine.py"}
-    files |= {"reads.py", "buffered.py", "views.py", "course.py"}
+    files |= {"reads.py", "log.py", "buffered.py", "views.py", "course.py"}
     files |= {"pool.py", "wire.py"}
     missed = 0
     for number in range(MOST_PLACES):

@@ -22,10 +22,6 @@ from dataclasses import fields
 from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
-from agentmem.engines.base import (
-    CommitUnknownError,
-    TryAgainError,
-)
 from agentmem.engines.postgres.ahead import Ahead, End
 from agentmem.engines.postgres.coordination import CHANGED_BY, values_of
 from agentmem.engines.postgres.failures import LostError, ServerError, row_missing, translated
@@ -53,6 +49,7 @@ from agentmem.engines.rows import (
     Start,
     StrategyRow,
 )
+from agentmem.engines.session import CommitUnknownError, TryAgainError
 
 __all__ = ["PostgresSession"]
 
@@ -83,7 +80,7 @@ _Batch = list[tuple[Statement, Sequence[Any]]]
 
 
 class PostgresSession:
-    """See `agentmem.engines.base.WriteSession`."""
+    """See `agentmem.engines.session.WriteSession`."""
 
     def __init__(
         self,

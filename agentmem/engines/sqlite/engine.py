@@ -37,6 +37,7 @@ from agentmem.engines.sqlite import (
     backup,
     coordination,
     files,
+    log,
     reads,
     retention,
     tallies,
@@ -221,7 +222,7 @@ class SqliteEngine(LineageReads):
     def commits(
         self, after: int, upto: int | None, limit: int, *, newest_first: bool
     ) -> list[CommitRow]:
-        return self._read(lambda c: reads.commits(c, after, upto, limit, newest_first=newest_first))
+        return self._read(lambda c: log.commits(c, after, upto, limit, newest_first=newest_first))
 
     def commits_in(
         self,
@@ -232,46 +233,44 @@ class SqliteEngine(LineageReads):
         newest_first: bool,
     ) -> list[CommitRow]:
         return self._read(
-            lambda c: reads.commits_in(c, spans, wanted, limit, newest_first=newest_first)
+            lambda c: log.commits_in(c, spans, wanted, limit, newest_first=newest_first)
         )
 
     def blocks(self, name: str, start: int, limit: int, *, newest_first: bool) -> list[int]:
-        return self._read(lambda c: reads.blocks(c, name, start, limit, newest_first=newest_first))
+        return self._read(lambda c: log.blocks(c, name, start, limit, newest_first=newest_first))
 
     def marked_after(self) -> int:
-        return self._read(lambda c: int(c.execute(reads.MARKED_AFTER).fetchone()[0]))
+        return self._read(lambda c: int(c.execute(log.MARKED_AFTER).fetchone()[0]))
 
     def unmarked(self, marks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        return self._read(lambda c: reads.unmarked(c, marks))
+        return self._read(lambda c: log.unmarked(c, marks))
 
     def commit_entries(self, commits: Iterable[CommitRow]) -> list[EntryRow]:
-        return self._read(lambda c: reads.commit_entries(c, commits))
+        return self._read(lambda c: log.commit_entries(c, commits))
 
     def operation(self, scope: str, op_id: str) -> CommitRow | None:
-        return self._read(lambda c: reads.one_commit(c, reads.COMMIT_OF_OPERATION, (scope, op_id)))
+        return self._read(lambda c: log.one_commit(c, log.COMMIT_OF_OPERATION, (scope, op_id)))
 
     def attempt(self, attempt: bytes, revision: int) -> CommitRow | None:
-        return self._read(
-            lambda c: reads.one_commit(c, reads.COMMIT_OF_ATTEMPT, (revision, attempt))
-        )
+        return self._read(lambda c: log.one_commit(c, log.COMMIT_OF_ATTEMPT, (revision, attempt)))
 
     def tags(self, scope: str) -> list[TagRow]:
-        return self._read(lambda c: reads.tags(c, scope))
+        return self._read(lambda c: log.tags(c, scope))
 
     def conflicts(self, status: str | None, after: int, limit: int) -> list[ConflictRow]:
-        return self._read(lambda c: reads.conflicts(c, status, after, limit))
+        return self._read(lambda c: log.conflicts(c, status, after, limit))
 
     def conflict(self, id: int) -> ConflictRow | None:
-        return self._read(lambda c: reads.conflict(c, id))
+        return self._read(lambda c: log.conflict(c, id))
 
     def strategies(self) -> list[StrategyRow]:
         return self._read(reads.strategies)
 
     def chain(self, after: int, limit: int) -> list[tuple[CommitRow, list[NewEntry]]]:
-        return self._read(lambda c: reads.chain(c, after, limit))
+        return self._read(lambda c: log.chain(c, after, limit))
 
     def all_tags(self) -> list[TagRow]:
-        return self._read(reads.all_tags)
+        return self._read(log.all_tags)
 
     def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
         return self._read(lambda c: reads.expiries(c, after, upto, limit))

@@ -12,7 +12,8 @@ from agentmem.engines.rows import (
     ReadRow,
 )
 from agentmem.engines.sqlite.driver import driver
-from agentmem.engines.sqlite.reads import COMMITS, ENTRY, Executes
+from agentmem.engines.sqlite.log import COMMITS
+from agentmem.engines.sqlite.reads import ENTRY, Executes
 
 __all__ = ["LineageReads", "reads_of"]
 

@@ -12,9 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from agentmem.clock import MicrosecondClock
-from agentmem.engines.base import (
-    CommitUnknownError,
-)
 from agentmem.engines.rows import (
     Answer,
     Change,
@@ -31,6 +28,7 @@ from agentmem.engines.rows import (
     Start,
     StrategyRow,
 )
+from agentmem.engines.session import CommitUnknownError
 from agentmem.engines.sqlite import coordination, lineage, reads, retention, tallies, text, vectors
 from agentmem.engines.sqlite.checksums import checksum, with_checksum
 from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
@@ -153,7 +151,7 @@ _CHECKPOINT: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 
 class SqliteSession:
-    """See `agentmem.engines.base.WriteSession`."""
+    """See `agentmem.engines.session.WriteSession`."""
 
     def __init__(
         self,
