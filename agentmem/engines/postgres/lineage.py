@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
+from agentmem.engines.postgres.log import ENTRY
 from agentmem.engines.postgres.wire import Rows
 from agentmem.engines.rows import (
     CommitRow,
@@ -19,10 +20,7 @@ __all__ = ["LINEAGE_STATEMENTS", "LineageReads"]
 _READ: Final = """
 SELECT r.revision, r.position, r.kind, r.namespace, r.key, r.version, r.base_revision, r.scan
 """
-_ENTRY: Final = """
-SELECT x.id, x.namespace, x.key, x.version, x.revision, x.operation, x.base_version, x.merged,
-    x.value, x.text, x.created_at, x.expires_at, c.agent, c.op_id, c.committed_at
-"""
+_ENTRY: Final = "SELECT " + ENTRY
 _APPEND: Final = """
 INSERT INTO {s}.reads (revision, position, kind, namespace, key, version, base_revision, scan)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::bigint[],

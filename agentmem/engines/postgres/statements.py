@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from agentmem.engines.postgres.coordination import COORDINATION_STATEMENTS
 from agentmem.engines.postgres.lineage import LINEAGE_STATEMENTS
+from agentmem.engines.postgres.log import COLUMNS, ENTRY, LOG_STATEMENTS
 from agentmem.engines.postgres.retention_statements import RETENTION_STATEMENTS
 from agentmem.engines.postgres.searching import SEARCH_STATEMENTS
 from agentmem.engines.postgres.tallies import (
@@ -30,36 +31,6 @@ from agentmem.engines.rows import (
 __all__ = ["Statements"]
 
 # ruff: noqa: S608  # joined from the constants of this file and a quoted name, nothing else
-_ENTRY: Final = """
-x.id, x.namespace, x.key, x.version, x.revision, x.operation, x.base_version, x.merged, x.value,
-x.text, x.created_at, x.expires_at, c.agent, c.op_id, c.committed_at
-"""
-_COLUMNS: Final = """
-e.id, e.namespace, e.key, e.version, e.revision, e.operation, e.base_version, e.merged, e.value,
-e.text, e.created_at, e.expires_at, e.agent, e.op_id, e.committed_at
-"""
-_COMMIT: Final = """
-SELECT c.revision, c.committed_at, c.scope, c.op_id, c.agent, c.note, c.metadata, c.base_revision,
-    c.attempt, c.first_entry_id, c.changes, c.accepted, c.digests, c.hash, c.beside, r.fingerprint,
-    r.result
-FROM {s}.commits c LEFT JOIN {s}.operation_results r ON r.revision = c.revision
-"""
-# Of a namespace the entries of the commit are looked at; `|| ''` keeps the planner away from an
-# index of all that is in the namespace.
-_WANTED: Final = """
-SELECT c.*, r.fingerprint, r.result
-FROM unnest($1::bigint[], $2::bigint[]) AS w(after, upto) CROSS JOIN LATERAL (
-    SELECT * FROM {s}.commits c WHERE c.revision > w.after AND c.revision <= w.upto
-        AND ($3::text IS NULL OR c.agent = $3)
-        AND ($4::text IS NULL OR c.scope = $6 OR (SELECT 1 FROM {s}.entries e
-            WHERE e.id >= c.first_entry_id AND e.id < c.first_entry_id + c.changes
-            AND e.namespace || '' >= $4 AND ($5::text IS NULL OR e.namespace || '' < $5)
-            LIMIT 1) = 1)
-        AND NOT EXISTS (SELECT 1 FROM unnest($7::text[]) AS t(part)
-            WHERE strpos(COALESCE(c.metadata, ''), t.part) = 0)
-    ORDER BY {order} LIMIT $8) c
-LEFT JOIN {s}.operation_results r ON r.revision = c.revision ORDER BY {order} LIMIT $8
-"""
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Seen directly, the length of an array makes the planner prefer a new plan for each call, which
 # costs twice what the statement does (245 µs against 104 for one head).
@@ -76,14 +47,14 @@ _SYNCHRONOUS: Final = """set_config('synchronous_commit', CASE WHEN {} = 'off' T
 # tables that were empty when the statement was prepared.
 _HEAD: Final = (
     "LATERAL (SELECT "
-    + _ENTRY
+    + ENTRY
     + """ FROM {s}.heads h JOIN {s}.entries x ON x.id = h.entry_id
         JOIN {s}.commits c ON c.revision = x.revision
         WHERE h.namespace = w.namespace AND h.key = w.key LIMIT 1) e"""
 )
 _NEWEST: Final = (
     "LATERAL (SELECT "
-    + _ENTRY
+    + ENTRY
     + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
         WHERE x.namespace = w.namespace AND x.key = w.key AND x.revision <= $1
         ORDER BY x.revision DESC LIMIT 1) e"""
@@ -101,7 +72,7 @@ _STATEMENTS: Final = {
             SELECT {_POSITION}, floor, fence, nearest FROM {{s}}.store WHERE id = 1 FOR UPDATE)
         SELECT {_POSITION}, floor, fence, nearest, {_NOW} FROM locked""",
     "heads": "SELECT "
-    + _COLUMNS
+    + COLUMNS
     + " FROM unnest($1::text[], $2::text[]) AS w(namespace, key), "
     + _HEAD,
     "operations": """SELECT w.scope, w.op_id, o.revision, o.fingerprint
@@ -242,13 +213,13 @@ _STATEMENTS: Final = {
     "position_at": """SELECT revision, committed_at, hash, first_entry_id + changes - 1
         FROM {s}.commits WHERE revision = $1""",
     "point_now": "SELECT s.floor, s.fence, "
-    + _COLUMNS
+    + COLUMNS
     + """ FROM (SELECT $1::text AS namespace, $2::text AS key) w CROSS JOIN {s}.store s
         LEFT JOIN """
     + _HEAD
     + " ON true",
     "point_at": "SELECT s.floor, "
-    + _COLUMNS
+    + COLUMNS
     + """ FROM (SELECT $2::text AS namespace, $3::text AS key) w CROSS JOIN {s}.store s
         LEFT JOIN """
     + _NEWEST
@@ -264,64 +235,23 @@ _STATEMENTS: Final = {
             WHERE h.low < h.high)
         SELECT low FROM halves WHERE low = high""",
     "points": "SELECT s.floor, "
-    + _COLUMNS
+    + COLUMNS
     + """ FROM {s}.store s LEFT JOIN (
         unnest($2::text[], $3::text[]) AS w(namespace, key) CROSS JOIN """
     + _NEWEST
     + ") ON true",
     "entry_version": "SELECT "
-    + _ENTRY
+    + ENTRY
     + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
         WHERE x.namespace = $1 AND x.key = $2 AND x.version = $3
         ORDER BY x.revision DESC LIMIT 1""",
     "history": "SELECT "
-    + _ENTRY
+    + ENTRY
     + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
         WHERE x.namespace = $1 AND x.key = $2 AND x.revision > $3 AND x.revision <= $4
         ORDER BY x.revision DESC LIMIT $5""",
-    "commits_up": _COMMIT
-    + "WHERE c.revision > $1 AND c.revision <= $2 ORDER BY c.revision LIMIT $3",
-    "commits_down": _COMMIT
-    + "WHERE c.revision > $1 AND c.revision <= $2 ORDER BY c.revision DESC LIMIT $3",
-    "commits_in_up": _WANTED.replace("{order}", "c.revision"),
-    "commits_in_down": _WANTED.replace("{order}", "c.revision DESC"),
-    # The planner cannot know how long a span is. It takes one for a two-hundredth of the table,
-    # which it would rather sort than read in order up to the limit, and compile the statement for.
-    "in_order": """SELECT set_config('enable_bitmapscan', 'off', true),
-        set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),
-        set_config('jit', 'off', true)""",
-    "blocks_up": """SELECT block FROM {s}.log_marks WHERE name = $1 AND block >= $2
-        ORDER BY block LIMIT $3""",
-    "blocks_down": """SELECT block FROM {s}.log_marks WHERE name = $1 AND block <= $2
-        ORDER BY block DESC LIMIT $3""",
-    "marked_after": "SELECT marked_after FROM {s}.store WHERE id = 1",
-    "unmarked": """SELECT w.name, w.block FROM unnest($1::text[], $2::bigint[]) AS w(name, block)
-        WHERE NOT EXISTS (SELECT 1 FROM {s}.log_marks m WHERE m.name = w.name COLLATE "C"
-            AND m.block = w.block LIMIT 1)""",
-    "commit_of_operation": _COMMIT + "WHERE c.scope = $1 AND c.op_id = $2",
-    "commit_of_attempt": _COMMIT + "WHERE c.revision = $1 AND c.attempt = $2",
-    "commit_entries": "SELECT "
-    + _COLUMNS
-    + " FROM unnest($1::bigint[], $2::bigint[]) AS w(first, past), LATERAL (SELECT "
-    + _ENTRY
-    + """ FROM {s}.entries x JOIN {s}.commits c ON c.revision = x.revision
-        WHERE x.id >= w.first AND x.id < w.past
-        ORDER BY x.id LIMIT w.past - w.first) e ORDER BY e.id""",
-    "chain_entries": """SELECT id, namespace, key, revision, version, operation, base_version,
-            merged, value, text, ttl_us, expires_at, created_at, salt, digest
-        FROM {s}.entries WHERE id >= $1 AND id < $2 ORDER BY id""",
-    "tags": """SELECT scope, name, revision, created_at, agent, note FROM {s}.tags
-        WHERE scope = $1 ORDER BY name""",
-    "all_tags": """SELECT scope, name, revision, created_at, agent, note FROM {s}.tags
-        ORDER BY scope, name""",
     "expiries": """SELECT id, expires_at FROM {s}.entries
         WHERE id > $1 AND id <= $2 AND expires_at IS NOT NULL ORDER BY id LIMIT $3""",
-    "conflicts": """SELECT id, namespace, key, status, kind, strategy, base_version,
-            theirs_version, ours, agent, op_id, revision, detected_at, note FROM {s}.conflicts
-        WHERE ($1::text IS NULL OR status = $1) AND id > $2 ORDER BY id LIMIT $3""",
-    "conflict": """SELECT id, namespace, key, status, kind, strategy, base_version,
-            theirs_version, ours, agent, op_id, revision, detected_at, note FROM {s}.conflicts
-        WHERE id = $1""",
     "strategies": "SELECT pattern, spec, position FROM {s}.merge_strategies ORDER BY position",
     "counts": """SELECT (SELECT COUNT(*) FROM {s}.commits), (SELECT COUNT(*) FROM {s}.entries),
         (SELECT COUNT(*) FROM {s}.heads), (SELECT COUNT(*) FROM {s}.conflicts),
@@ -365,8 +295,8 @@ class Statements:
         self._schema = schema
         # A name in a literal: its quotes, doubled as those of a name, are doubled once more.
         self._config = "'" + f"{schema}.words".replace("'", "''") + "'::regconfig"
-        every = _STATEMENTS | SEARCH_STATEMENTS | LINEAGE_STATEMENTS | COORDINATION_STATEMENTS
-        every |= RETENTION_STATEMENTS | TALLY_STATEMENTS
+        every = _STATEMENTS | LOG_STATEMENTS | LINEAGE_STATEMENTS | SEARCH_STATEMENTS
+        every |= COORDINATION_STATEMENTS | RETENTION_STATEMENTS | TALLY_STATEMENTS
         self._made = {name: self._made_of(sql) for name, sql in every.items()}
         self._of_range = cache(self._range)
 
@@ -426,7 +356,7 @@ class Statements:
                 number += 1
             conditions.append(condition)
         where = " AND ".join(conditions)
-        sql = _RANGES[kind].replace("{newest}", _NEWEST).replace("{columns}", _COLUMNS)
+        sql = _RANGES[kind].replace("{newest}", _NEWEST).replace("{columns}", COLUMNS)
         sql = sql.replace("{where}", where).replace("{bare}", where.replace("w.", ""))
         for index, name in enumerate(("{next}", "{last}", "{third}", "{fourth}")):
             sql = sql.replace(name, f"${number + index}")
