@@ -28,6 +28,22 @@ __all__ = ["commit_spans", "register"]
 _PAGE: Final = 500
 _FOLLOWED: Final = 10  # commits that --follow shows of the past
 
+ByOption = Annotated[
+    str | None, typer.Option("--agent", metavar="NAME", help="Only commits of this agent.")
+]
+OperationOption = Annotated[
+    str | None, typer.Option("--op-id", metavar="ID", help="Only that of this operation.")
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Only those from then on.")
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Only those before then.")
+]
+MetadataOption = Annotated[
+    str | None,
+    typer.Option("--where", metavar="JSON", help="Only those whose metadata matches this filter."),
+]
 FieldsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,28 +61,15 @@ def register(app: typer.Typer) -> None:
 
 def log(
     call: Call,
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="Only commits of this agent.")
-    ] = None,
-    op_id: Annotated[
-        str | None, typer.Option("--op-id", metavar="ID", help="Only that of this operation.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only those from then on.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Only those before then.")
-    ] = None,
+    agent: ByOption = None,
+    op_id: OperationOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     after: AfterOption = None,
     upto: UptoOption = None,
     at: AtOption = None,
     metadata: FieldsOption = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where", metavar="JSON", help="Only those whose metadata matches this filter."
-        ),
-    ] = None,
+    where: MetadataOption = None,
     oldest_first: Annotated[
         bool, typer.Option("--oldest-first", help="The other way round.")
     ] = False,
@@ -90,6 +93,7 @@ def log(
     if at is not None:
         revision = call.store.snapshot(at=parse_at(at)).revision
         upto = revision if upto is None else min(upto, revision)
+    bounds: dict[str, Any] = {"after": after or 0, "upto": upto, "limit": limit}
     if follow:
         if graph or oldest_first or until is not None or upto is not None:
             raise CommandError(
@@ -98,14 +102,15 @@ def log(
                 "--upto and --at out",
             )
         _follow(call, filters, after, _FOLLOWED if limit is None else limit)
-        return
-    bounds: dict[str, Any] = {"after": after or 0, "upto": upto, "limit": limit}
-    if graph and not call.out.json:
+    elif graph and not call.out.json:
         if oldest_first:
             raise CommandError(ExitCode.USAGE, "--graph is drawn with the newest first")
         _draw(call, filters, bounds)
-        return
-    commits = call.store.log(call.namespace, oldest_first=oldest_first, **filters, **bounds)
+    else:
+        _show(call, call.store.log(call.namespace, oldest_first=oldest_first, **filters, **bounds))
+
+
+def _show(call: Call, commits: list[Commit]) -> None:
     if call.out.json:
         call.out.document([commit_document(commit) for commit in commits])
         return

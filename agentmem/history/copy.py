@@ -34,17 +34,16 @@ from agentmem.engines.rows import (
     TagRow,
     VectorRow,
 )
-from agentmem.engines.session import CommitUnknownError, TryAgainError
 from agentmem.errors import (
     AgentMemError,
     CorruptionError,
     HistoryReplacedError,
     InvalidValueError,
-    StorageError,
 )
+from agentmem.history.copy_target import CopyTarget, end_of
 from agentmem.history.verify import verify
 from agentmem.marks import block_of, names_of
-from agentmem.tail import index_texts, new_vector
+from agentmem.tail import new_vector
 
 __all__ = ["CopyReport", "Progress", "Source", "copy_store"]
 
@@ -56,7 +55,6 @@ _PAGE_COMMITS: Final = 256
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _PAGE_ROWS: Final = 500  # beside the log
 _MAX_PENDING: Final = 100_000
-_TRIES: Final = 5  # of a page whose transaction is given up, or whose connection is lost
 _LOCK_TIMEOUT_MS: Final = 5_000
 _FIELDS: Final = CommitRow._fields.index("beside") + 1  # those of the table ``commits``
 _HASH: Final = CommitRow._fields.index("hash")
@@ -148,22 +146,19 @@ class _Copy:
 
     Attributes:
         end: where the source ended when it began; the copy goes so far.
-        at: where the target ends, as this run has seen or left it.
     """
 
     def __init__(
         self, source: Source, target: Engine, progress: Progress | None, lock_timeout_ms: int
     ) -> None:
         self._source = source
-        self._target = target
         self._names = source.describe()["location"], target.describe()["location"]
         self._progress = progress
-        self._lock_timeout_ms = lock_timeout_ms
         self.began = target.position()
         self.end = source.position()
         self._spaces = source.spaces()
         self._purges = source.purges()
-        self.at = (self.began.revision, self.began.hash)
+        self._target = CopyTarget(target, self._names[1], end_of(self.began), lock_timeout_ms)
 
     # Whether it can be done.
 
@@ -186,8 +181,8 @@ class _Copy:
     def _check_settings(self) -> None:
         """An empty log does not make a store empty: somebody may have begun to use it."""
         known = {(row.pattern, row.spec) for row in self._source.strategies()}
-        found = {(row.pattern, row.spec) for row in self._target.strategies()}
-        if found - known or set(self._target.all_tags()) - set(self._source.all_tags()):
+        found = {(row.pattern, row.spec) for row in self._target.engine.strategies()}
+        if found - known or set(self._target.engine.all_tags()) - set(self._source.all_tags()):
             raise self._another("it has tags or merge strategies that the source does not have")
 
     def _another(self, why: str) -> AgentMemError:
@@ -200,18 +195,18 @@ class _Copy:
 
     def log(self) -> None:
         """Copies commits up to the end, page by page."""
-        while self.at[0] < self.end.revision:
+        while self._target.at[0] < self.end.revision:
             for page in self._pages():
-                self._write(page, (page.commits[-1][0], page.commits[-1][_HASH]))
-                self._tell("copying", self.at[0], self.end.revision)
+                self._target.write(page, (page.commits[-1][0], page.commits[-1][_HASH]))
+                self._tell("copying", self._target.at[0], self.end.revision)
 
     def _pages(self) -> Iterator[NewCommit]:
         """The next commits of the source, in pages that can be sent at once."""
-        found = self._source.chain(self.at[0], _PAGE_COMMITS)
+        found = self._source.chain(self._target.at[0], _PAGE_COMMITS)
         found = [(commit, entries) for commit, entries in found if commit.revision <= self.end[0]]
         self._check_links([commit for commit, _entries in found])
         reads: dict[int, list[ReadRow]] = {}
-        for read in self._source.reads_of(self.at[0], found[-1][0].revision):
+        for read in self._source.reads_of(self._target.at[0], found[-1][0].revision):
             reads.setdefault(read[0], []).append(read)
         page, size = NewCommit(), 0
         for commit, entries in found:
@@ -243,7 +238,7 @@ class _Copy:
 
     def _check_links(self, commits: list[CommitRow]) -> None:
         """Raises unless the commits follow the target's last one, and one another."""
-        revision, previous = self.at
+        revision, previous = self._target.at
         for commit in commits:
             fits = commit_hash(previous, fields_of(commit), commit.digests) == commit.hash
             if commit.revision != revision + 1 or not fits:
@@ -265,10 +260,10 @@ class _Copy:
         self._copy_conflicts()
         self._copy_spaces()
         changes = [*self._strategy_changes(), *self._tag_changes(), *self._purge_changes()]
-        if self._source.floor() > self._target.floor():
+        if self._source.floor() > self._target.engine.floor():
             changes.append(Change("raise_floor", {"floor": self._source.floor()}))
         if changes:
-            self._write(NewCommit(changes=changes), self.at)
+            self._target.write(NewCommit(changes=changes))
 
     def _copy_expiries(self) -> None:
         """Those that `touch` has moved since the entry was copied."""
@@ -278,7 +273,7 @@ class _Copy:
             ours = self._source.expiries(after, upto, _PAGE_ROWS)
             # The target's of the same entries; if it has more than a page, the page ends there.
             last = ours[-1][0] if len(ours) == _PAGE_ROWS else upto
-            theirs = self._target.expiries(after, last, _PAGE_ROWS)
+            theirs = self._target.engine.expiries(after, last, _PAGE_ROWS)
             if len(theirs) == _PAGE_ROWS:
                 last = min(last, theirs[-1][0])
             wanted = {id: expires_at for id, expires_at in ours if id <= last}
@@ -289,7 +284,7 @@ class _Copy:
                 if wanted.get(id) != found.get(id)
             ]
             if touches:
-                self._write(NewCommit(touches=touches), self.at)
+                self._target.write(NewCommit(touches=touches))
             after = last
 
     def _copy_conflicts(self) -> None:
@@ -304,14 +299,14 @@ class _Copy:
                 continue
             changes.append(Change("copy_conflict", ours._asdict()))
             if len(changes) == _PAGE_ROWS:
-                self._write(NewCommit(changes=changes), self.at)
+                self._target.write(NewCommit(changes=changes))
                 changes = []
         if changes:
-            self._write(NewCommit(changes=changes), self.at)
+            self._target.write(NewCommit(changes=changes))
 
     def _copy_spaces(self) -> None:
         """Which vectors the namespaces have, and those that came after their entries."""
-        there, rows = self._target.spaces(), NewCommit()
+        there, rows = self._target.engine.spaces(), NewCommit()
         rows.sets = [each for id, each in self._spaces.sets.items() if id not in there.sets]
         for label, set_id in self._spaces.of.items():
             if label not in there.of:
@@ -330,14 +325,14 @@ class _Copy:
             ]
         pending = self._source.pending_vectors(0, _MAX_PENDING)
         wanted = {row.id for row in pending if row.id <= self.end.last_entry_id}
-        found = {row.id for row in self._target.pending_vectors(0, _MAX_PENDING)}
+        found = {row.id for row in self._target.engine.pending_vectors(0, _MAX_PENDING)}
         rows.pending, rows.settled = sorted(wanted - found), sorted(found - wanted)
         if any((rows.sets, rows.spaces, rows.changes, rows.vectors, rows.pending, rows.settled)):
-            self._write(rows, self.at)
+            self._target.write(rows)
 
     def _conflicts_of_both(self) -> Iterator[tuple[ConflictRow | None, ConflictRow | None]]:
         """The source's and the target's record of each id that either has, by id."""
-        ours, theirs = _conflicts_of(self._source), _conflicts_of(self._target)
+        ours, theirs = _conflicts_of(self._source), _conflicts_of(self._target.engine)
         left, right = next(ours, None), next(theirs, None)
         while left is not None or right is not None:
             first = min(row.id or 0 for row in (left, right) if row is not None)
@@ -349,7 +344,7 @@ class _Copy:
 
     def _strategy_changes(self) -> list[Change]:
         wanted = [(row.pattern, row.spec) for row in self._source.strategies()]
-        found = [(row.pattern, row.spec) for row in self._target.strategies()]
+        found = [(row.pattern, row.spec) for row in self._target.engine.strategies()]
         if wanted == found:
             return []
         # Written anew: their order counts, and each goes behind those that are there.
@@ -364,7 +359,7 @@ class _Copy:
             for row in self._source.all_tags()
             if row.revision <= self.end.revision
         }
-        found = {(row.scope, row.name): row for row in self._target.all_tags()}
+        found = {(row.scope, row.name): row for row in self._target.engine.all_tags()}
         gone = found.keys() - wanted.keys()
         return [
             Change("unset_tag", {"scope": scope, "name": name}) for scope, name in sorted(gone)
@@ -376,7 +371,7 @@ class _Copy:
 
     def _purge_changes(self) -> Iterator[Change]:
         """Records of purges; what was copied before one has yet to be purged here, as well."""
-        there = {_purge(row) for row in self._target.purges()}
+        there = {_purge(row) for row in self._target.engine.purges()}
         for row in self._source.purges():
             if _purge(row) not in there:
                 values = row._asdict()
@@ -386,61 +381,18 @@ class _Copy:
                     values = {"namespace": row.namespace, "key": row.key}
                     yield Change("finish_purge", values)
 
-    # Writing.
-
-    def _write(self, rows: NewCommit, after: tuple[int, bytes]) -> None:
-        """Appends to the target as one transaction, if it is where this run has left it.
-
-        Args:
-            after: (revision, hash) of the target's log once it is done.
-        """
-        may_be_done = False
-        for _try in range(_TRIES):
-            session = self._target.session()
-            try:
-                places = list(dict.fromkeys((each.namespace, each.key) for each in rows.entries))
-                start = session.enter(self._lock_timeout_ms, places, ())
-                found = _end(start.position)
-                if may_be_done and found == after != self.at:
-                    self.at = after
-                    return
-                if found != self.at:
-                    raise self._moved(start.position.revision)
-                index_texts(rows, start.heads)
-                session.append(rows)
-                session.commit()
-            except (TryAgainError, CommitUnknownError) as error:
-                may_be_done = may_be_done or isinstance(error, CommitUnknownError)
-                cause = error
-            else:
-                self.at = after
-                return
-            finally:
-                session.rollback()
-                session.release()
-        raise StorageError(
-            f"{self._names[1]} failed {_TRIES} times while revision {after[0]} was copied "
-            f"({cause}); run the copy again: it goes on from there"
-        ) from cause
-
-    def _moved(self, revision: int) -> AgentMemError:
-        return HistoryReplacedError(
-            f"another wrote to {self._names[1]} while it was copied to: it was left at revision "
-            f"{self.at[0]}, and is at {revision}; stop what writes to it, and copy to a new store"
-        )
-
     # The end.
 
     def report(self) -> CopyReport:
         """Verifies the target, and compares the ends."""
         report = verify(
-            self._target, lambda done, total: self._tell("verifying", done, max(total, done))
+            self._target.engine, lambda done, total: self._tell("verifying", done, max(total, done))
         )
-        position = self._target.position()
-        if _end(position) != self.at:
-            raise self._moved(position.revision)
+        position = self._target.engine.position()
+        if end_of(position) != self._target.at:
+            raise self._target.moved(position.revision)
         there = self._source.position_at(self.end.revision)
-        if not report.ok or there is None or _end(there) != self.at:
+        if not report.ok or there is None or end_of(there) != self._target.at:
             problem = report.problems[0] if report.problems else "the ends of the logs differ"
             raise CorruptionError(
                 f"the copy {self._names[1]} is not what it should be: {problem}; run agentmem "
@@ -449,7 +401,7 @@ class _Copy:
         return CopyReport(
             *self._names,
             self.began.revision,
-            *self.at,
+            *self._target.at,
             self._source.position().revision,
             report.commits,
             report.entries,
@@ -458,10 +410,6 @@ class _Copy:
     def _tell(self, what: str, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(what, done, total)
-
-
-def _end(position: Position) -> tuple[int, bytes]:
-    return position.revision, position.hash
 
 
 def _purge(row: PurgeRow) -> tuple[object, ...]:

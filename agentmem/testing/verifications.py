@@ -97,43 +97,65 @@ def random_history(
     for number in range(steps):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", agentmem.BlindWriteWarning)
-            _step(store, rng, number, gone=gone)
+            _Step(store, rng, number).run(gone=gone)
 
 
-def _step(store: agentmem.Store, rng: random.Random, number: int, *, gone: bool) -> None:
-    key, namespace = rng.choice(_KEYS), rng.choice(_NAMESPACES)
-    agent = rng.choice((None, "ann", "bob"))
+class _Step:
+    """One of the things that can be done to a store, with a key and an agent taken by chance."""
 
-    def put() -> None:
+    def __init__(self, store: agentmem.Store, rng: random.Random, number: int) -> None:
+        self._store = store
+        self._rng = rng
+        self._number = number
+        self._key, self._namespace = rng.choice(_KEYS), rng.choice(_NAMESPACES)
+        self._agent = rng.choice((None, "ann", "bob"))
+
+    def run(self, *, gone: bool) -> None:
+        """Does one of them; those that are frequent in life more often."""
+        ways: list[tuple[Callable[[], None], int]] = [
+            (self._put, 12), (self._merge, 4), (self._transact, 4), (self._delete, 3),
+            (self._park, 1), (self._resolve, 1), (self._coordinate, 2),
+        ]  # fmt: skip
+        if gone:
+            ways += [(self._compact, 1), (self._purge, 1)]
+        (way,) = self._rng.choices([each for each, _ in ways], [weight for _, weight in ways])
+        way()
+
+    def _put(self) -> None:
+        rng, number = self._rng, self._number
         value: Any = rng.choice(([f"x{number}"], [number, "harvest"], ["", f"y{number}"]))
         vector = [1.0, number, 0.5] if rng.random() < 0.3 else None
         ttl_s = rng.choice((None, None, 0.000_001, 1_000.0))
-        store.put(key, value, namespace=namespace, agent=agent, vector=vector, ttl_s=ttl_s)
+        self._store.put(
+            self._key, value, namespace=self._namespace, agent=self._agent, vector=vector,
+            ttl_s=ttl_s,
+        )  # fmt: skip
 
-    def merge() -> None:
-        before = store.get("notes", namespace=None)
+    def _merge(self) -> None:
+        before = self._store.get("notes", namespace=None)
         base = before.version if before is not None else 0
-        store.put("notes", [number], overwrite=True)
-        try:
-            store.put("notes", [number, "mine"], expected_version=base or 0, agent=agent)
-        except agentmem.ConflictError:
-            return
+        self._store.put("notes", [self._number], overwrite=True)
+        value = [self._number, "mine"]
+        with suppress(agentmem.ConflictError):
+            self._store.put("notes", value, expected_version=base or 0, agent=self._agent)
 
-    def transact() -> None:
+    def _transact(self) -> None:
         def work(tx: agentmem.Transaction) -> Any:
             tx.list("team")
-            tx.get(key, namespace=namespace)
-            tx.put("counted", number, overwrite=True)
-            return {"number": number}
+            tx.get(self._key, namespace=self._namespace)
+            tx.put("counted", self._number, overwrite=True)
+            return {"number": self._number}
 
-        store.transact(work, op_id=f"op-{number}" if rng.random() < 0.5 else None, note="counted")
+        op_id = f"op-{self._number}" if self._rng.random() < 0.5 else None
+        self._store.transact(work, op_id=op_id, note="counted")
 
-    def delete() -> None:
-        store.delete(key, namespace=namespace)
+    def _delete(self) -> None:
+        self._store.delete(self._key, namespace=self._namespace)
 
-    def compact() -> None:
+    def _compact(self) -> None:
+        store, rng = self._store, self._rng
         if rng.random() < 0.3:
-            store.audit.tag(f"t{number % 3}")
+            store.audit.tag(f"t{self._number % 3}")
         if rng.random() < 0.3 and store.audit.tags():
             store.audit.untag(store.audit.tags()[0].name)
         kept = timedelta(0) if rng.random() < 0.3 else None
@@ -141,38 +163,28 @@ def _step(store: agentmem.Store, rng: random.Random, number: int, *, gone: bool)
             keep_versions=rng.randrange(1, 4), keep_results=kept, vacuum=rng.random() < 0.1
         )
 
-    def purge() -> None:
-        try:
-            store.admin.purge(key, namespace=namespace, agent=agent)
-        except agentmem.KeyMissingError:
-            return
+    def _purge(self) -> None:
+        with suppress(agentmem.KeyMissingError):
+            self._store.admin.purge(self._key, namespace=self._namespace, agent=self._agent)
 
-    def park() -> None:
-        store.put("parked", number, overwrite=True)
-        store.put("parked", [number], expected_version=0, agent=agent)
+    def _park(self) -> None:
+        self._store.put("parked", self._number, overwrite=True)
+        self._store.put("parked", [self._number], expected_version=0, agent=self._agent)
 
-    def resolve() -> None:
-        opened = store.audit.conflicts(status="open")
-        take = rng.choice(("theirs", "ours"))
+    def _resolve(self) -> None:
+        opened = self._store.audit.conflicts(status="open")
+        take = self._rng.choice(("theirs", "ours"))
         if opened:
             with suppress(agentmem.ConflictError):  # the key has moved on since
-                store.audit.resolve(rng.choice(opened).id, take, note="so")
+                self._store.audit.resolve(self._rng.choice(opened).id, take, note="so")
 
-    def coordinate() -> None:
-        queue = store.queue("tasks")
+    def _coordinate(self) -> None:
+        number, queue = self._number, self._store.queue("tasks")
         queue.put({"number": number}, op_id=f"task-{number}")
-        if (task := queue.claim("ann")) is not None and rng.random() < 0.5:
+        if (task := queue.claim("ann")) is not None and self._rng.random() < 0.5:
             task.ack()
-        store.once(f"once-{number % 3}", lambda: number, ttl_s=rng.choice((None, 0.000_001)))
-
-    ways: list[tuple[Callable[[], None], int]] = [
-        (put, 12), (merge, 4), (transact, 4), (delete, 3), (park, 1), (resolve, 1),
-        (coordinate, 2),
-    ]  # fmt: skip
-    if gone:
-        ways += [(compact, 1), (purge, 1)]
-    (way,) = rng.choices([each for each, _ in ways], [weight for _, weight in ways])
-    way()
+        ttl_s = self._rng.choice((None, 0.000_001))
+        self._store.once(f"once-{number % 3}", lambda: number, ttl_s=ttl_s)
 
 
 def false_alarms(

@@ -16,7 +16,7 @@ from agentmem.engines.base import Engine
 from agentmem.engines.rows import (
     NewCommit,
 )
-from agentmem.engines.session import WriteSession
+from agentmem.engines.session import CommitUnknownError, TryAgainError, WriteSession
 from agentmem.engines.sqlite.driver import driver
 from agentmem.history import copy as copying
 from agentmem.history.copy import CopyReport, copy_store
@@ -482,7 +482,7 @@ def test_a_page_whose_outcome_is_unknown_is_written_once(
     def session() -> Any:
         nonlocal made
         made += 1
-        failure = copying.CommitUnknownError("cut")
+        failure = CommitUnknownError("cut")
         return _Failing(real(), failure, done=done) if made % 2 else real()
 
     monkeypatch.setattr(engine, "session", session)
@@ -499,7 +499,7 @@ def test_a_target_that_keeps_failing_is_given_up(
     engine: Any = engine_of(target)
     real = engine.session
     monkeypatch.setattr(
-        engine, "session", lambda: _Failing(real(), copying.TryAgainError("no"), done=False)
+        engine, "session", lambda: _Failing(real(), TryAgainError("no"), done=False)
     )
     with pytest.raises(agentmem.StorageError, match="run the copy again"):
         copy(source, target)
