@@ -51,6 +51,7 @@ from agentmem.values import dump
 __all__ = ["Core"]
 
 _PAGE: Final = 1_000
+_GROWTH: Final = 8  # of pages, where the first was not enough
 _MAX_CONFLICTS: Final = 100
 _SETTLED: Final = 3  # times that steps are done again whose COMMIT was certain to have failed
 
@@ -329,12 +330,16 @@ class Core:
         key_prefix: str = "",
         after: Place | None = None,
         first: int | None = None,
+        *,
+        backwards: bool = False,
     ) -> Iterator[EntryRow]:
         """The entries of a namespace and below that a view may see, in order.
 
         Args:
             view: (revision, instant).
+            after: where to go on.
             first: how many are most likely enough, so that no more are read at first.
+            backwards: in the opposite order.
         """
         labels = scope.labels(namespace)
         allowed = scope.readable(labels)
@@ -342,7 +347,7 @@ class Core:
         page = min(first, _PAGE) if first is not None else _PAGE
         while True:
             within = Range(encode(labels), key_prefix, after)
-            rows = self.engine.scan(within, revision, page)
+            rows = self.engine.scan(within, revision, page, backwards=backwards)
             for row in rows:
                 readable = allowed is None or allowed((row.namespace, row.key))
                 if readable and row.visible_at(instant):
@@ -350,7 +355,7 @@ class Core:
             if len(rows) < page:
                 return
             after = (rows[-1].namespace, rows[-1].key)
-            page = _PAGE
+            page = min(page * _GROWTH, _PAGE)
 
     def commit_by(self, revision: int, scope: Scope, *, replayed: bool = False) -> Commit:
         """The commit with a revision, as the caller sees it."""

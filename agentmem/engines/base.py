@@ -131,11 +131,17 @@ class Engine(Protocol):
     def points(self, places: Sequence[Place], revision: int) -> list[EntryRow]:
         """As ``point``, for many keys in one consistent read; never written keys are left out."""
 
-    def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
+    def scan(
+        self, within: Range, revision: int, limit: int, *, backwards: bool = False
+    ) -> list[EntryRow]:
         """The newest entry at or below the revision of each key in the range, in order.
 
         Tombstones and expired entries are included: at most ``limit`` rows, so that a caller
         can go on after the last one.
+
+        Args:
+            backwards: in the opposite order, from the end of the range on; ``after`` and ``upto``
+                are the places that are met first and last all the same.
         """
 
     def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:

@@ -372,8 +372,8 @@ class Range:
     Attributes:
         namespace: encoded; with all below it.
         key_prefix: only keys that begin with it.
-        after: only places after it.
-        upto: only places up to and including it.
+        after: only places after it; before it, where the range is read backwards.
+        upto: only places up to and including it; down to it, backwards.
     """
 
     namespace: str

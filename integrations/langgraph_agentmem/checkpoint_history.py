@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
 from langgraph_agentmem.checkpoint_places import Graph, configurable
 from langgraph_agentmem.checkpoint_reading import Reading
+from langgraph_agentmem.checkpoint_rows import Found
 
 __all__ = ["ancestors", "channel_history"]
 
 
-def ancestors(
-    reading: Reading, graph: Graph, record: Mapping[str, Any] | None
-) -> Iterator[Mapping[str, Any]]:
-    """The records of a checkpoint's ancestors, nearest first, as far as they are there.
+def ancestors(find: Callable[[str], Found | None], found: Found | None) -> Iterator[Found]:
+    """The ancestors of a checkpoint, nearest first, as far as they are there.
 
     A checkpoint that was put again under one of its own descendants closes a circle; it is walked
     once.
+
+    Args:
+        find: a checkpoint by its id.
     """
-    seen = {record["id"]} if record is not None else set()
-    while record is not None and record["parent"] is not None and record["parent"] not in seen:
-        seen.add(record["parent"])
-        record = reading.record(graph, record["parent"])
-        if record is not None:
-            yield record
+    seen = {found.record["id"]} if found is not None else set()
+    while found is not None:
+        parent = found.record["parent"]
+        if parent is None or parent in seen:
+            return
+        seen.add(parent)
+        found = find(parent)
+        if found is not None:
+            yield found
 
 
 def channel_history(
@@ -38,13 +43,12 @@ def channel_history(
     found: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
     if not channels:
         return found
-    target = (
-        reading.record(graph, str(checkpoint_id)) if checkpoint_id else reading.newest_record(graph)
-    )
+    target = reading.found(graph, str(checkpoint_id) if checkpoint_id else None)
     newest_first: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
     wanted = set(channels)
-    for record in ancestors(reading, graph, target):
-        for write in reversed(reading.writes(graph, record["id"], wanted)):
+    for each in ancestors(partial(reading.found, graph), target):
+        record = each.record
+        for write in reversed(reading.writes(graph, each, wanted)):
             newest_first[write[1]].append(write)
         bare = reading.bare(graph, record)
         for channel in list(wanted):

@@ -2,23 +2,25 @@
 
 ::
 
-    langgraph/THREAD/checkpoints/GRAPH    one key a checkpoint, the newest first
-    langgraph/THREAD/writes/GRAPH/ID      one key a task of that checkpoint: what it wants to write
+    langgraph/THREAD/checkpoints/GRAPH    a key for each checkpoint, and after it one for each task
+                                          of it: what the task wants to write
     langgraph/THREAD/parts                large payloads, by the digest of their bytes
 
 GRAPH is ``graph`` for the root graph and ``graph:NS`` for the subgraph with ``checkpoint_ns`` NS.
 
-LangGraph asks for the newest checkpoint first, and a namespace is read in ascending order of its
-keys. So a key begins with the id turned round: the mirror image of each character, in an order in
-which the larger comes first. After a dot that is larger than all of them, which makes a prefix
-come after what it is a prefix of, follows the id itself, for people::
+Keys rise with the ids of checkpoints, that is with time, so that an index grows at its end, where
+that is cheap. And what is read of a checkpoint lies together: whoever reads backwards from the end
+meets the tasks of the newest checkpoint, and then the checkpoint::
 
-    1f0c  ->  n9o<·1f0c
-    1f0d  ->  n9o;·1f0d       smaller than the line above, for it is newer
+    1f0c                   a checkpoint
+    1f0c 5e0a…             its tasks
+    1f0c 91bb…
+    1f0d                   the next one, which has none yet
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,15 +31,15 @@ from agentmem import InvalidValueError, Snapshot, Store, Transaction
 
 __all__ = [
     "Graph",
+    "checkpoint_key",
     "checkpoints_of",
     "configurable",
     "graphs_of",
-    "id_of",
-    "order_key",
     "parts_of",
+    "split_key",
+    "task_key",
     "thread_namespace",
     "thread_of",
-    "writes_of",
 ]
 
 Labels = tuple[str, ...]
@@ -45,37 +47,53 @@ View = Store | Snapshot | Transaction
 
 ROOT: Final[Labels] = ("langgraph",)
 _CHECKPOINTS: Final = "checkpoints"
-_WRITES: Final = "writes"
 _PARTS: Final = "parts"
 _GRAPH: Final = "graph"
 
-_END: Final = "·"  # larger than everything that stands before it
-_FIRST: Final = 0x21
-_LAST: Final = 0x7E
-_MIRRORED: Final = {code: chr(_FIRST + _LAST - code) for code in range(_FIRST, _LAST + 1)}
-_TABLE: Final = str.maketrans({chr(code): image for code, image in _MIRRORED.items()})
-_MAX_CODE: Final = 0x10FFFF
+_SEPARATOR: Final = " "  # smaller than all that stands before it
+_ESCAPE: Final = "!"
+_SMALL: Final = re.compile(f"[\x01-{_ESCAPE}]")
+_ESCAPED: Final = re.compile(f"{_ESCAPE}(.)", re.DOTALL)
+_SHIFT: Final = 0x40
+_ESCAPED_ESCAPE: Final = "~"  # larger than every other character after an escape
 
 
-def order_key(checkpoint_id: str) -> str:
-    """The key of a checkpoint. Guarantees: ``order_key(a) < order_key(b)`` exactly if a > b."""
-    if checkpoint_id.isascii() and checkpoint_id.isprintable() and " " not in checkpoint_id:
-        return checkpoint_id.translate(_TABLE) + _END + checkpoint_id
-    return "".join(map(_mirrored, checkpoint_id)) + _END + checkpoint_id
+def checkpoint_key(checkpoint_id: str) -> str:
+    """The key of a checkpoint.
+
+    Guarantees: ``checkpoint_key(a) < checkpoint_key(b)`` exactly if a < b; the keys of a's tasks
+    lie between them.
+
+    Raises:
+        InvalidValueError: the id is empty.
+    """
+    if not checkpoint_id:
+        raise InvalidValueError("the id of a checkpoint must not be empty")
+    if _SMALL.search(checkpoint_id) is None:
+        return checkpoint_id
+    return _SMALL.sub(_escaped, checkpoint_id)
 
 
-def _mirrored(character: str) -> str:
-    code = ord(character)
-    if code < _FIRST:  # the smallest: larger than every image of a printable character
-        return f"\x7f{_FIRST - code:02x}"
-    if code > _LAST:  # the largest: smaller than every such image
-        return f" {_MAX_CODE - code:06x}"
-    return _MIRRORED[code]
+def task_key(checkpoint_id: str, task_id: str) -> str:
+    """The key of what a task of a checkpoint wants to write."""
+    return checkpoint_key(checkpoint_id) + _SEPARATOR + task_id
 
 
-def id_of(key: str) -> str:
-    """The id of the checkpoint with a key."""
-    return key.partition(_END)[2]
+def split_key(key: str) -> tuple[str, str | None]:
+    """The id of the checkpoint that a key is of, and that of the task; None: of no task."""
+    escaped, separator, task_id = key.partition(_SEPARATOR)
+    if _ESCAPE in escaped:
+        escaped = _ESCAPED.sub(_unescaped, escaped)
+    return escaped, task_id if separator else None
+
+
+def _escaped(match: re.Match[str]) -> str:
+    small = match[0]
+    return _ESCAPE + (_ESCAPED_ESCAPE if small == _ESCAPE else chr(ord(small) + _SHIFT))
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return _ESCAPE if match[1] == _ESCAPED_ESCAPE else chr(ord(match[1]) - _SHIFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +131,8 @@ class Graph:
 
     @property
     def checkpoints(self) -> Labels:
-        """The namespace of its checkpoints."""
-        return (*checkpoints_of(self.thread_id), self.label)
-
-    def writes(self, checkpoint_id: str) -> Labels:
-        """The namespace of what the tasks of a checkpoint have written."""
-        return (*writes_of(self.thread_id), self.label, checkpoint_id)
+        """The namespace of its checkpoints, and of what their tasks have written."""
+        return (*ROOT, self.thread_id, _CHECKPOINTS, self.label)
 
     def config(self, checkpoint_id: str) -> RunnableConfig:
         """The config of one of its checkpoints."""
@@ -139,11 +153,6 @@ def thread_namespace(thread_id: str) -> Labels:
 def checkpoints_of(thread_id: str) -> Labels:
     """The namespace above the checkpoints of a thread."""
     return (*thread_namespace(thread_id), _CHECKPOINTS)
-
-
-def writes_of(thread_id: str) -> Labels:
-    """The namespace above all writes of a thread."""
-    return (*thread_namespace(thread_id), _WRITES)
 
 
 def parts_of(thread_id: str) -> Labels:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from agentmem import Entry, Snapshot, Transaction
+from agentmem import Snapshot, Store, Transaction
 from langgraph_agentmem.checkpoint_places import (
     Graph,
+    checkpoint_key,
     configurable,
     graphs_of,
-    order_key,
     parts_of,
     thread_of,
 )
@@ -28,8 +28,9 @@ from langgraph_agentmem.checkpoint_records import (
     metadata_in,
     pending_writes,
 )
+from langgraph_agentmem.checkpoint_rows import Found, MoreNeeded, backwards, from_key, present
 
-__all__ = ["Query", "Reading", "fetching"]
+__all__ = ["Query", "Reading", "fetching", "tuple_at_present"]
 
 _PAGE: Final = 64
 
@@ -44,6 +45,51 @@ def fetching(view: Snapshot | Transaction, thread_id: str) -> Fetch:
         return {name: entry.value for name, entry in found.items()}
 
     return fetch
+
+
+def _fetch_nothing(_names: Iterable[str]) -> Mapping[str, str]:
+    """For what was read in one statement."""
+    raise MoreNeeded
+
+
+def tuple_at_present(
+    store: Store,
+    serde: SerializerProtocol,
+    graph: Graph,
+    checkpoint_id: str | None,
+    config: RunnableConfig,
+) -> CheckpointTuple | None:
+    """A checkpoint of a graph, or the newest for None, with what its tasks have written.
+
+    It is the call that is made most often, and is answered from one statement wherever that is
+    enough. Where more is needed, all is read anew, as of one revision.
+    """
+    asked = config if checkpoint_id is not None else None
+    try:
+        found = present(store, graph.checkpoints, checkpoint_id)
+        return _tuple(graph, found, serde, _fetch_nothing, asked) if found is not None else None
+    except MoreNeeded:
+        reading = Reading(store.snapshot(), serde)
+        found = reading.found(graph, checkpoint_id)
+        return reading.tuple(graph, found, asked) if found is not None else None
+
+
+def _tuple(
+    graph: Graph,
+    found: Found,
+    serde: SerializerProtocol,
+    fetch: Fetch,
+    config: RunnableConfig | None,
+) -> CheckpointTuple:
+    record = found.record
+    parent = record["parent"]
+    return CheckpointTuple(
+        config if config is not None else graph.config(record["id"]),
+        checkpoint_in(record, serde, fetch),
+        metadata_in(record, serde, fetch),
+        graph.config(parent) if parent is not None else None,
+        pending_writes(found.tasks, serde, fetch) if found.tasks else [],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +146,8 @@ class Reading:
     """Checkpoints as one view shows them.
 
     Args:
-        view: a snapshot; or a transaction, which then is checked for what was read.
+        view: a snapshot; or a transaction, which reads what records refer to, and then is checked
+            for it.
         serde: makes values of payloads.
     """
 
@@ -108,44 +155,32 @@ class Reading:
         self._view = view
         self._serde = serde
 
-    def record(self, graph: Graph, checkpoint_id: str) -> Record | None:
-        """What is stored of a checkpoint; None if it is not there."""
-        entry = self._view.get(order_key(checkpoint_id), namespace=graph.checkpoints)
-        return cast(Record, entry.value) if entry is not None else None
+    @property
+    def _snapshot(self) -> Snapshot:
+        assert isinstance(self._view, Snapshot), "a transaction reads no checkpoints here"
+        return self._view
 
-    def newest_record(self, graph: Graph) -> Record | None:
-        """What is stored of the newest checkpoint of a graph."""
-        return next((entry.value for entry in self._view.list(graph.checkpoints, limit=1)), None)
-
-    def named(
-        self, graph: Graph, checkpoint_id: str, config: RunnableConfig
-    ) -> CheckpointTuple | None:
-        """One checkpoint, under the config that asked for it."""
-        record = self.record(graph, checkpoint_id)
-        return self._tuple(graph, record, config) if record is not None else None
-
-    def newest(self, graph: Graph) -> CheckpointTuple | None:
-        """The newest checkpoint of a graph."""
-        record = self.newest_record(graph)
-        return self._tuple(graph, record) if record is not None else None
+    def found(self, graph: Graph, checkpoint_id: str | None) -> Found | None:
+        """A checkpoint of a graph, or the newest for None, with its tasks."""
+        if checkpoint_id is not None:
+            return from_key(self._snapshot, graph.checkpoints, checkpoint_id)
+        return next(backwards(self._snapshot, graph.checkpoints, None, 1), None)
 
     def matching(self, query: Query) -> Iterator[CheckpointTuple]:
         """The checkpoints that a query asks for, newest first, over all graphs together."""
         left = query.limit
         if left is not None and left <= 0:
             return
-        for checkpoint_id, graph, record in self._newest_first(query):
-            if query.checkpoint_id is not None and checkpoint_id != query.checkpoint_id:
+        for _checkpoint_id, graph, found in self._newest_first(query):
+            if query.metadata and not self._has(graph, found.record, query.metadata):
                 continue
-            if query.metadata and not self._has(graph, record, query.metadata):
-                continue
-            yield self._tuple(graph, record)
+            yield self.tuple(graph, found)
             if left is not None:
                 left -= 1
                 if not left:
                     return
 
-    def _newest_first(self, query: Query) -> Iterator[tuple[str, Graph, Record]]:
+    def _newest_first(self, query: Query) -> Iterator[tuple[str, Graph, Found]]:
         if query.thread_id is not None and query.checkpoint_ns is not None:
             yield from self._of_graph(Graph(query.thread_id, query.checkpoint_ns), query)
             return
@@ -157,23 +192,17 @@ class Reading:
         streams = [self._of_graph(graph, query) for graph in graphs]
         yield from heapq.merge(*streams, key=lambda found: found[0], reverse=True)
 
-    def _of_graph(self, graph: Graph, query: Query) -> Iterator[tuple[str, Graph, Record]]:
+    def _of_graph(self, graph: Graph, query: Query) -> Iterator[tuple[str, Graph, Found]]:
         if query.checkpoint_id is not None:
-            one = self.record(graph, query.checkpoint_id)
+            one = self.found(graph, query.checkpoint_id)
             earlier = query.before is None or query.checkpoint_id < query.before
             if one is not None and earlier:
                 yield query.checkpoint_id, graph, one
             return
         plain = query.limit is not None and not query.metadata
         page = min(query.limit or _PAGE, _PAGE) if plain else _PAGE
-        after: Entry[Any] | str | None = None if query.before is None else order_key(query.before)
-        while True:
-            entries = self._view.list(graph.checkpoints, limit=page, after=after)
-            for entry in entries:
-                yield entry.value["id"], graph, entry.value
-            if len(entries) < page:
-                return
-            after = entries[-1]
+        for found in backwards(self._snapshot, graph.checkpoints, query.before, page):
+            yield found.record["id"], graph, found
 
     def metadata(self, graph: Graph, record: Record) -> CheckpointMetadata:
         """The metadata of a record."""
@@ -183,26 +212,17 @@ class Reading:
         metadata = self.metadata(graph, record)
         return all(metadata.get(name) == value for name, value in wanted.items())
 
-    def _tuple(
-        self, graph: Graph, record: Record, config: RunnableConfig | None = None
+    def tuple(
+        self, graph: Graph, found: Found, config: RunnableConfig | None = None
     ) -> CheckpointTuple:
+        """What LangGraph is given, under the config that asked for it, if one did."""
         fetch = fetching(self._view, graph.thread_id)
-        parent = record["parent"]
-        return CheckpointTuple(
-            config if config is not None else graph.config(record["id"]),
-            checkpoint_in(record, self._serde, fetch),
-            metadata_in(record, self._serde, fetch),
-            graph.config(parent) if parent is not None else None,
-            self.writes(graph, record["id"]),
-        )
+        return _tuple(graph, found, self._serde, fetch, config)
 
-    def writes(
-        self, graph: Graph, checkpoint_id: str, channels: Collection[str] | None = None
-    ) -> list[PendingWrite]:
-        """What the tasks of a checkpoint have written, in order; only to these channels."""
-        entries = self._view.list(graph.writes(checkpoint_id))
-        records = ((entry.key, entry.value) for entry in entries)
-        return pending_writes(records, self._serde, fetching(self._view, graph.thread_id), channels)
+    def writes(self, graph: Graph, found: Found, channels: Collection[str]) -> list[PendingWrite]:
+        """What the tasks of a checkpoint have written to these channels, in order."""
+        fetch = fetching(self._view, graph.thread_id)
+        return pending_writes(found.tasks, self._serde, fetch, channels)
 
     def bare(self, graph: Graph, record: Record) -> Checkpoint:
         """The checkpoint of a record, without the channel values that are kept apart."""

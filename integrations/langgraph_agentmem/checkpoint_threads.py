@@ -14,29 +14,31 @@ from langgraph_agentmem.checkpoint_places import (
     Graph,
     checkpoints_of,
     graphs_of,
-    order_key,
+    checkpoint_key,
     parts_of,
+    split_key,
+    task_key,
     thread_namespace,
-    writes_of,
 )
 from langgraph_agentmem.checkpoint_reading import Reading
 from langgraph_agentmem.checkpoint_records import part_names
+from langgraph_agentmem.checkpoint_rows import Found
 
 __all__ = ["copy_thread", "delete_for_runs", "delete_thread", "prune", "purge_thread"]
 
 _BATCH: Final = 2_000  # keys that one commit writes, of the 10,000 that it may
 _DELTA_COUNTERS: Final = "counters_since_delta_snapshot"
 
-Records = Mapping[Graph, Mapping[str, Mapping[str, Any]]]
-"""The records of a thread: by graph, and by checkpoint id, newest first."""
+Checkpoints = Mapping[Graph, Mapping[str, Found]]
+"""The checkpoints of a thread: by graph, and by checkpoint id, oldest first."""
 
-Choice = Callable[[Reading, Records], Iterable[tuple[Graph, str]]]
+Choice = Callable[[Reading, Checkpoints], Iterable[tuple[Graph, str]]]
 """What of a thread is to be deleted."""
 
 
 def delete_thread(store: Store, agent: str | None, thread_id: str) -> None:
     """Deletes all of a thread: in one commit, or, of a long one, its checkpoints first."""
-    places = (checkpoints_of(thread_id), writes_of(thread_id), parts_of(thread_id))
+    places = (checkpoints_of(thread_id), parts_of(thread_id))
 
     def delete_some(tx: Transaction) -> int:
         left = _BATCH
@@ -62,12 +64,12 @@ def delete_for_runs(
     """Deletes the checkpoints whose metadata names one of these runs."""
     wanted = set(run_ids)
 
-    def choose(reading: Reading, records: Records) -> Iterable[tuple[Graph, str]]:
+    def choose(reading: Reading, all_of_it: Checkpoints) -> Iterable[tuple[Graph, str]]:
         return [
             (graph, checkpoint_id)
-            for graph, of_graph in records.items()
-            for checkpoint_id, record in of_graph.items()
-            if reading.metadata(graph, record).get("run_id") in wanted
+            for graph, of_graph in all_of_it.items()
+            for checkpoint_id, found in of_graph.items()
+            if reading.metadata(graph, found.record).get("run_id") in wanted
         ]
 
     if wanted:
@@ -92,30 +94,33 @@ def prune(
             _delete_chosen(store, agent, serde, thread_id, _not_needed)
 
 
-def _not_needed(reading: Reading, records: Records) -> Iterable[tuple[Graph, str]]:
+def _not_needed(reading: Reading, all_of_it: Checkpoints) -> Iterable[tuple[Graph, str]]:
     """All but the newest of each graph, and what its delta channels are rebuilt from."""
-    for graph, of_graph in records.items():
-        newest = next(iter(of_graph.values()))
-        kept = {newest["id"], *_rebuilt_from(reading, graph, newest)}
+    for graph, of_graph in all_of_it.items():
+        newest = next(reversed(of_graph))
+        kept = {newest, *_rebuilt_from(reading, graph, of_graph, newest)}
         yield from ((graph, each) for each in of_graph if each not in kept)
 
 
-def _rebuilt_from(reading: Reading, graph: Graph, record: Mapping[str, Any]) -> list[str]:
+def _rebuilt_from(
+    reading: Reading, graph: Graph, of_graph: Mapping[str, Found], newest: str
+) -> list[str]:
     """The ancestors that the delta channels of a checkpoint are rebuilt from.
 
     The metadata counts, for each delta channel, what has come since it was last stored whole. A
     channel without a version was never written.
     """
+    record = of_graph[newest].record
     bare = reading.bare(graph, record)
     counters = reading.metadata(graph, record).get(_DELTA_COUNTERS) or {}
     wanted = {name for name in counters if name in bare["channel_versions"]}
     wanted -= _stored_in(record, bare)
     kept: list[str] = []
-    for ancestor in ancestors(reading, graph, record):
+    for ancestor in ancestors(of_graph.get, of_graph[newest]):
         if not wanted:
             break
-        kept.append(ancestor["id"])
-        wanted -= _stored_in(ancestor, reading.bare(graph, ancestor))
+        kept.append(ancestor.record["id"])
+        wanted -= _stored_in(ancestor.record, reading.bare(graph, ancestor.record))
     return kept
 
 
@@ -129,18 +134,19 @@ def _delete_chosen(
     """Deletes checkpoints with their writes, and the parts that nothing refers to any more."""
 
     def delete_some(tx: Transaction, *, again: bool) -> bool:
-        records = _records(tx, thread_id)
+        all_of_it = _checkpoints(tx, thread_id)
         # Oldest first: whatever is cut off in the middle, what is left is the newer end.
-        chosen = sorted(choose(Reading(tx, serde), records), key=lambda each: each[1])
+        chosen = sorted(choose(Reading(tx, serde), all_of_it), key=lambda each: each[1])
         left = _BATCH
         for graph, checkpoint_id in chosen:
-            tasks = tx.list(graph.writes(checkpoint_id), limit=left)
-            for entry in tasks:
-                tx.delete(entry.key, namespace=entry.namespace, merge=False)
+            namespace = graph.checkpoints
+            tasks = all_of_it[graph][checkpoint_id].tasks[:left]
+            for task_id, _record in tasks:
+                tx.delete(task_key(checkpoint_id, task_id), namespace=namespace, merge=False)
             left -= len(tasks) + 1
             if left <= 0:
                 return True
-            tx.delete(order_key(checkpoint_id), namespace=graph.checkpoints, merge=False)
+            tx.delete(checkpoint_key(checkpoint_id), namespace=namespace, merge=False)
         return (bool(chosen) or again) and _delete_unused_parts(tx, thread_id, left)
 
     metadata = {"thread_id": thread_id}
@@ -149,20 +155,22 @@ def _delete_chosen(
         more = store.transact(partial(delete_some, again=True), agent=agent, metadata=metadata)
 
 
-def _records(tx: Transaction, thread_id: str) -> Records:
-    found: dict[Graph, dict[str, Mapping[str, Any]]] = {}
+def _checkpoints(tx: Transaction, thread_id: str) -> Checkpoints:
+    found: dict[Graph, dict[str, Found]] = {}
     for entry in tx.list(checkpoints_of(thread_id)):
-        found.setdefault(Graph.at(entry.namespace), {})[entry.value["id"]] = entry.value
+        graph, (checkpoint_id, task_id) = Graph.at(entry.namespace), split_key(entry.key)
+        if task_id is None:
+            found.setdefault(graph, {})[checkpoint_id] = Found(entry.value, [])
+        elif (checkpoint := found.get(graph, {}).get(checkpoint_id)) is not None:
+            checkpoint.tasks.append((task_id, entry.value))
     return found
 
 
 def _delete_unused_parts(tx: Transaction, thread_id: str, left: int) -> bool:
     """Whether some may be left, because the commit would be too large."""
-    holders = (checkpoints_of(thread_id), writes_of(thread_id))
     used = {
         name
-        for namespace in holders
-        for entry in tx.list(namespace)
+        for entry in tx.list(checkpoints_of(thread_id))
         for name in part_names(entry.value)
     }
     unused = [entry.key for entry in tx.list(parts_of(thread_id)) if entry.key not in used]
@@ -172,7 +180,7 @@ def _delete_unused_parts(tx: Transaction, thread_id: str, left: int) -> bool:
 
 
 def copy_thread(store: Store, agent: str | None, source: str, target: str) -> None:
-    """Copies all of a thread: parts, then writes, then checkpoints, the oldest first.
+    """Copies all of a thread: parts, then what tasks wrote, then checkpoints, the oldest first.
 
     So a checkpoint that is there is whole, even if the copying of a long thread is cut off.
     """
@@ -180,8 +188,8 @@ def copy_thread(store: Store, agent: str | None, source: str, target: str) -> No
         return
     snap = store.snapshot()
     checkpoints = snap.list(checkpoints_of(source))
-    checkpoints.sort(key=lambda entry: entry.value["id"])
-    entries = [*snap.list(parts_of(source)), *snap.list(writes_of(source)), *checkpoints]
+    checkpoints.sort(key=lambda entry: _copied_after(entry.key))
+    entries = [*snap.list(parts_of(source)), *checkpoints]
     depth = len(thread_namespace(source))
 
     def copy(tx: Transaction, some: Sequence[Entry[Any]]) -> None:
@@ -193,3 +201,9 @@ def copy_thread(store: Store, agent: str | None, source: str, target: str) -> No
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
         store.transact(partial(copy, some=batch), agent=agent, metadata=metadata)
+
+
+def _copied_after(key: str) -> tuple[bool, str]:
+    """Sorts the tasks of all checkpoints before the checkpoints, by their ids."""
+    checkpoint_id, task_id = split_key(key)
+    return task_id is None, checkpoint_id

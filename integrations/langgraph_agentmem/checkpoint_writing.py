@@ -12,9 +12,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from agentmem import CompactedError, ConflictError, IndeterminateCommitError, Store, Transaction
 from langgraph_agentmem.checkpoint_places import (
     Graph,
-    id_of,
-    order_key,
+    checkpoint_key,
     parts_of,
+    split_key,
+    task_key,
 )
 from langgraph_agentmem.checkpoint_reading import fetching
 from langgraph_agentmem.checkpoint_records import add_writes
@@ -49,7 +50,7 @@ class Child:
     @property
     def key(self) -> str:
         """Its key among the checkpoints of its graph."""
-        return order_key(self.checkpoint_id)
+        return checkpoint_key(self.checkpoint_id)
 
 
 class Writing:
@@ -99,7 +100,9 @@ class Writing:
         if self._store.get(child.key, namespace=graph.checkpoints) is not None:
             self.replace(child)  # the same checkpoint once more, whoever was first
             return None
-        other = self._store.get(order_key(first), namespace=graph.checkpoints) if first else None
+        other = (
+            self._store.get(checkpoint_key(first), namespace=graph.checkpoints) if first else None
+        )
         if other is None or other.value["parent"] != child.parent:
             # Whoever was first is deleted, so that the claim tells nothing any more.
             return self._by_looking(child, refuse=refuse)
@@ -126,7 +129,7 @@ class Writing:
         if entry.key == key:
             # The claim was made by this checkpoint; perhaps by an earlier put of it.
             return None if _same(entry.value, child.record) else child.checkpoint_id
-        return id_of(entry.key)
+        return split_key(entry.key)[0]
 
     def _claim_whole(self, child: Child, claim: str) -> str | None:
         """As `_claim`, in a transaction, and without a word in the record of conflicts."""
@@ -145,7 +148,7 @@ class Writing:
         commits = self._store.log(op_id=claim, limit=1)
         places = [change for commit in commits for change in commit.changes]
         keys = (place.key for place in places if place.namespace == child.graph.checkpoints)
-        return next((id_of(key) for key in keys), "")
+        return next((split_key(key)[0] for key in keys), "")
 
     def _by_looking(self, child: Child, *, refuse: bool) -> str | None:
         """As `only_child`, by reading what has come after the parent."""
@@ -182,7 +185,7 @@ class Writing:
         """
         if not writes:
             return
-        key, namespace = task[0], graph.writes(checkpoint_id)
+        key, namespace = task_key(checkpoint_id, task[0]), graph.checkpoints
         if self._store.get(key, namespace=namespace) is None:
             added = add_writes(None, writes, task[1], serde, _no_parts)
             if added is not None and not added[1]:
@@ -250,19 +253,19 @@ def _put_parts(tx: Transaction, graph: Graph, parts: Mapping[str, str]) -> None:
 
 
 def _sibling(tx: Transaction, child: Child) -> str | None:
-    """Another child of the parent; of no parent: any checkpoint of the graph."""
-    parent_key = order_key(child.parent) if child.parent is not None else None
-    after = None
+    """Another child of the parent; of no parent: any checkpoint of the graph.
+
+    A child has a larger id than its parent.
+    """
+    after = checkpoint_key(child.parent) if child.parent is not None else None
     while True:
         entries = tx.list(child.graph.checkpoints, limit=_PAGE, after=after)
         for entry in entries:
-            if parent_key is not None and entry.key >= parent_key:
-                return None  # the newer ones have been looked at
-            record = entry.value
-            if record["id"] == child.checkpoint_id:
+            other, task_id = split_key(entry.key)
+            if task_id is not None or other == child.checkpoint_id:
                 continue
-            if parent_key is None or record["parent"] == child.parent:
-                return str(record["id"])
+            if child.parent is None or entry.value["parent"] == child.parent:
+                return other
         if len(entries) < _PAGE:
             return None
-        after = entries[-1]
+        after = entries[-1].key

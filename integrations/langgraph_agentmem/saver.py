@@ -28,7 +28,7 @@ from langgraph_agentmem import checkpoint_runs as runs
 from langgraph_agentmem import checkpoint_threads as threads
 from langgraph_agentmem.checkpoint_history import channel_history
 from langgraph_agentmem.checkpoint_places import Graph, configurable, thread_of
-from langgraph_agentmem.checkpoint_reading import Query, Reading
+from langgraph_agentmem.checkpoint_reading import Query, Reading, tuple_at_present
 from langgraph_agentmem.checkpoint_records import pack
 from langgraph_agentmem.checkpoint_runs import (
     ConcurrentRunError,
@@ -123,12 +123,9 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
         return found
 
     def _get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        graph = Graph.of(config)
         checkpoint_id = configurable(config).get("checkpoint_id")
-        reading = self._reading()
-        if checkpoint_id:
-            return reading.named(graph, str(checkpoint_id), config)
-        return reading.newest(graph)
+        named = str(checkpoint_id) if checkpoint_id else None
+        return tuple_at_present(self.store, self.serde, Graph.of(config), named, config)
 
     def _note_entry(self, config: RunnableConfig) -> None:
         """Remembers, in the caller's context, where it goes on from."""

@@ -25,7 +25,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 import agentmem
 from langgraph_agentmem import AgentMemSaver, StrictSerializer
-from langgraph_agentmem.checkpoint_places import Graph, id_of, order_key
+from langgraph_agentmem.checkpoint_places import Graph, checkpoint_key, split_key, task_key
 
 # As in the report of the suite: eight capabilities, base and extended.
 _SUITE_TESTS = 81
@@ -267,13 +267,21 @@ def test_a_deleted_thread_stays_in_history_until_it_is_purged(
 # Names.
 
 
-def test_keys_of_checkpoints_are_in_the_opposite_order_of_their_ids(seed: int) -> None:
+def test_keys_of_checkpoints_are_in_the_order_of_their_ids_and_those_of_tasks_after_each(
+    seed: int,
+) -> None:
     chosen = random.Random(seed)
-    letters = "\x01\t !09-af·ÿz~\x7f€\ud7ff\ue000\U0001f600"
-    ids = {"".join(chosen.choices(letters, k=chosen.randint(1, 5))) for _ in range(400)}
-    newest_first = sorted(ids, reverse=True)
-    assert sorted(ids, key=lambda each: order_key(each).encode()) == newest_first
-    assert [id_of(order_key(each)) for each in newest_first] == newest_first
+    letters = "\x01\t !\"09-Aa`·ÿz~\x7f€\ud7ff\ue000\U0001f600"
+    names = {"".join(chosen.choices(letters, k=chosen.randint(1, 5))) for _ in range(400)}
+    names |= {*letters, "!~", "!A", "!!", "\x01!"}
+    tasks = ["", *chosen.sample(sorted(names), 3)]
+    keys = {checkpoint_key(name): (name, None) for name in names}
+    keys |= {task_key(name, task): (name, task) for name in names for task in tasks}
+    assert len(keys) == len(names) * 5
+    in_order = sorted(keys, key=str.encode)
+    assert [split_key(key) for key in in_order] == [keys[key] for key in in_order]
+    expected = [(name, task) for name in sorted(names) for task in (None, *sorted(tasks))]
+    assert [keys[key] for key in in_order] == expected
 
 
 _NAMES = ["a/b", "graph:x", "*", "**", "ü·\u2028", "%_", "'; DROP TABLE heads; --", " ", "1" * 1000]

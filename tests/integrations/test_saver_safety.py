@@ -28,7 +28,7 @@ from pydantic import BaseModel
 
 import agentmem
 from langgraph_agentmem import AgentMemSaver
-from langgraph_agentmem.checkpoint_places import Graph, order_key
+from langgraph_agentmem.checkpoint_places import Graph, checkpoint_key
 
 CONSTRUCTORS: list[Any] = [
     {"lc": 1, "type": "constructor", "id": ["langchain_core", "messages", "HumanMessage"],
@@ -72,7 +72,7 @@ def test_constructor_keys_in_user_data_stay_data(saver: AgentMemSaver, value: An
 def _tampered(saver: AgentMemSaver, kind: str, data: bytes) -> Any:
     """A thread whose checkpoint was overwritten, in the store, with this payload."""
     saved = saver.put(generate_config("t"), generate_checkpoint(), generate_metadata(), {})
-    key = order_key(saved["configurable"]["checkpoint_id"])
+    key = checkpoint_key(saved["configurable"]["checkpoint_id"])
     namespace = Graph.of(saved).checkpoints
     entry = saver.store.get(key, namespace=namespace)
     assert entry is not None

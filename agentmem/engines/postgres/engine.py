@@ -116,8 +116,11 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
         check_floor(revision, rows[0][0] if rows else self.floor())
         return [EntryRow._make(row[1:]) for row in rows if row[1] is not None]
 
-    def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
-        rows = self._reader.read(*self._statements.scan(within, revision, limit))
+    def scan(
+        self, within: Range, revision: int, limit: int, *, backwards: bool = False
+    ) -> list[EntryRow]:
+        statement = self._statements.scan(within, revision, limit, backwards=backwards)
+        rows = self._reader.read(*statement)
         check_floor(revision, rows[0][0] if rows else self.floor())
         return [EntryRow._make(row[1:]) for row in rows]
 

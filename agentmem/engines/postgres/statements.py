@@ -313,10 +313,13 @@ class Statements:
     def __getitem__(self, name: str) -> Statement:
         return self._made[name]
 
-    def scan(self, within: Range, revision: int, limit: int) -> tuple[Statement, list[Any]]:
+    def scan(
+        self, within: Range, revision: int, limit: int, *, backwards: bool
+    ) -> tuple[Statement, list[Any]]:
         """See `Engine.scan`; the floor stands before each row."""
-        shape, values = _bounds(within)
-        return self._of_range("scan", shape), [revision, *values, limit]
+        shape, values = _bounds(within, backwards=backwards)
+        kind = "scan_back" if backwards else "scan"
+        return self._of_range(kind, shape), [revision, *values, limit]
 
     def namespaces(self, within: Range, revision: int, instant: int) -> tuple[Statement, list[Any]]:
         """See `Engine.namespaces`; the floor stands before each."""
@@ -368,6 +371,8 @@ class Statements:
 _RANGES: Final = {
     "scan": """SELECT s.floor, {columns} FROM {s}.store s CROSS JOIN {s}.heads w
         CROSS JOIN {newest} WHERE {where} ORDER BY w.namespace, w.key LIMIT {next}""",
+    "scan_back": """SELECT s.floor, {columns} FROM {s}.store s CROSS JOIN {s}.heads w
+        CROSS JOIN {newest} WHERE {where} ORDER BY w.namespace DESC, w.key DESC LIMIT {next}""",
     # From one namespace to the next, not from key to key. A plain EXISTS would be taken apart by
     # the planner, which then reads all keys (600 ms for 200,000 against 8).
     "namespaces": """WITH RECURSIVE n(namespace) AS (
@@ -408,6 +413,8 @@ _CONDITIONS: Final = {
     "end": "w.namespace < ?",
     "after": "(w.namespace, w.key) > (?, ?)",
     "upto": "(w.namespace, w.key) <= (?, ?)",
+    "before": "(w.namespace, w.key) < (?, ?)",
+    "downto": "(w.namespace, w.key) >= (?, ?)",
     "key_start": "w.key >= ?",
     "key_end": "w.key < ?",
 }
@@ -418,13 +425,14 @@ def _namespace_bounds(within: Range) -> tuple[tuple[str, ...], list[str]]:
     return (("start",), [start]) if end is None else (("start", "end"), [start, end])
 
 
-def _bounds(within: Range) -> tuple[tuple[str, ...], list[Any]]:
+def _bounds(within: Range, *, backwards: bool = False) -> tuple[tuple[str, ...], list[Any]]:
     start, end = namespace_bounds(within.namespace)
     shape, values = ["start"], [start]
     if end is not None:
         shape.append("end")
         values.append(end)
-    for name, place in (("after", within.after), ("upto", within.upto)):
+    names = ("before", "downto") if backwards else ("after", "upto")
+    for name, place in zip(names, (within.after, within.upto), strict=True):
         if place is not None:
             shape.append(name)
             values += place

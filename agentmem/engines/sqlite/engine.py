@@ -197,8 +197,11 @@ class SqliteEngine(LineageReads):
     def points(self, places: Sequence[Place], revision: int) -> list[EntryRow]:
         return self._read(lambda c: reads.points(c, places, revision))
 
-    def scan(self, within: Range, revision: int, limit: int) -> list[EntryRow]:
-        return self._read(lambda c: reads.scan(c, within, revision, limit))
+    def scan(
+        self, within: Range, revision: int, limit: int, *, backwards: bool = False
+    ) -> list[EntryRow]:
+        read = reads.scan_back if backwards else reads.scan
+        return self._read(lambda c: read(c, within, revision, limit))
 
     def namespaces(self, within: Range, revision: int, instant: int) -> list[str]:
         return self._read(lambda c: reads.namespaces(c, within, revision, instant))

@@ -107,7 +107,6 @@ CROSS JOIN entries e ON e.id = CASE WHEN h.revision <= :revision THEN h.entry_id
     SELECT id FROM entries WHERE namespace = h.namespace AND key = h.key
     AND revision <= :revision ORDER BY revision DESC LIMIT 1) END
 CROSS JOIN commits c ON c.revision = e.revision
-WHERE h.namespace < :end
 """
 # The heads lead, in the order of their index from the start on: so a page costs what it holds,
 # however many keys there are. A table before them, even one of one row, would have all sorted; and
@@ -117,7 +116,7 @@ SCAN: Final = (
 SELECT (SELECT floor FROM store), """
     + ENTRY
     + _NEWEST
-    + """
+    + """WHERE h.namespace < :end
   AND (h.namespace, h.key) >= (:start_namespace, :start_key)
   AND (+h.namespace, h.key) > (:after_namespace, :after_key)
   AND (h.namespace, h.key) <= (:upto_namespace, :upto_key)
@@ -125,12 +124,22 @@ SELECT (SELECT floor FROM store), """
 ORDER BY h.namespace, h.key LIMIT :limit
 """
 )
+SCAN_BACK: Final = (
+    """
+SELECT (SELECT floor FROM store), """
+    + ENTRY
+    + _NEWEST
+    + """WHERE (h.namespace, h.key) < (:end_namespace, :end_key)
+  AND (h.namespace, h.key) >= (:start_namespace, :start_key)
+  AND h.key >= :key_start AND h.key < :key_end
+ORDER BY h.namespace DESC, h.key DESC LIMIT :limit
+"""
+)
 NAMESPACES: Final = (
     """
 SELECT DISTINCT (SELECT floor FROM store), h.namespace"""
     + _NEWEST
-    + """
-  AND h.namespace >= :start
+    + """WHERE h.namespace < :end AND h.namespace >= :start
   AND e.value IS NOT NULL AND (e.expires_at IS NULL OR e.expires_at > :instant)
 ORDER BY h.namespace
 """
@@ -264,22 +273,47 @@ def scan(connection: Executes, within: Range, revision: int, limit: int) -> list
     after = within.after or ("", "")
     first = max((start, within.key_prefix), after)
     upto: tuple[Any, Any] = within.upto or (_NO_END, _NO_END)
-    rows = connection.execute(
-        SCAN,
-        {
-            "revision": revision,
-            "start_namespace": first[0],
-            "start_key": first[1],
-            "end": or_no_end(end),
-            "after_namespace": after[0],
-            "after_key": after[1],
-            "upto_namespace": upto[0],
-            "upto_key": upto[1],
-            "key_start": within.key_prefix,
-            "key_end": or_no_end(prefix_end(within.key_prefix)),
-            "limit": limit,
-        },
-    ).fetchall()
+    bound = {
+        "revision": revision,
+        "start_namespace": first[0],
+        "start_key": first[1],
+        "end": or_no_end(end),
+        "after_namespace": after[0],
+        "after_key": after[1],
+        "upto_namespace": upto[0],
+        "upto_key": upto[1],
+        "key_start": within.key_prefix,
+        "key_end": or_no_end(prefix_end(within.key_prefix)),
+        "limit": limit,
+    }
+    return _scanned(connection, SCAN, bound)
+
+
+def scan_back(
+    connection: Executes, within: Range, revision: int, limit: int
+) -> list[EntryRow]:
+    """See `Engine.scan`, backwards."""
+    start, end = namespace_bounds(within.namespace)
+    first = max((start, within.key_prefix), within.upto or ("", ""))
+    last: tuple[Any, Any] = (or_no_end(end), "")
+    if within.after is not None and (end is None or within.after < last):
+        last = within.after
+    bound = {
+        "revision": revision,
+        "end_namespace": last[0],
+        "end_key": last[1],
+        "start_namespace": first[0],
+        "start_key": first[1],
+        "key_start": within.key_prefix,
+        "key_end": or_no_end(prefix_end(within.key_prefix)),
+        "limit": limit,
+    }
+    return _scanned(connection, SCAN_BACK, bound)
+
+
+def _scanned(connection: Executes, statement: str, bound: dict[str, Any]) -> list[EntryRow]:
+    revision = bound["revision"]
+    rows = connection.execute(statement, bound).fetchall()
     if rows:
         check_floor(revision, rows[0][0])
     else:

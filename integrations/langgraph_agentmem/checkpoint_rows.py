@@ -1,0 +1,134 @@
+"""Rows of checkpoints and of their tasks, as they lie in a store, put together.
+
+They are read below the views of a store, which list in ascending order alone: the newest is found
+by reading backwards from the end, and one statement finds a checkpoint with what its tasks wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agentmem import Snapshot, Store
+from agentmem.engines.rows import EntryRow, Place, Range
+from agentmem.namespaces import encode
+from agentmem.values import load
+from langgraph_agentmem.checkpoint_places import Labels, checkpoint_key, split_key
+
+__all__ = ["Found", "MoreNeeded", "backwards", "from_key", "present"]
+
+_FIRST: Final = 4  # rows: a checkpoint, and a few tasks
+_PRESENT: Final = 2**63 - 1  # no revision is higher
+
+
+class MoreNeeded(Exception):
+    """Not all that was asked for is in the rows of one statement."""
+
+
+@dataclass(slots=True)
+class Found:
+    """A checkpoint, and what its tasks want to write.
+
+    Attributes:
+        record: what is stored of the checkpoint.
+        tasks: (id, record), in no order.
+    """
+
+    record: Mapping[str, Any]
+    tasks: list[tuple[str, Mapping[str, Any]]]
+
+
+def present(store: Store, namespace: Labels, checkpoint_id: str | None) -> Found | None:
+    """A checkpoint, or the newest for None, as one statement finds it at the present.
+
+    Raises:
+        MoreNeeded: one statement is not enough.
+    """
+    core, scope = store._core, store._scope
+    core.check_open()
+    labels = scope.labels(namespace)
+    if scope.readable(labels) is not None:
+        raise MoreNeeded
+    encoded = encode(labels)
+    if checkpoint_id is None:
+        rows = core.engine.scan(Range(encoded), _PRESENT, _FIRST, backwards=True)
+    else:
+        rows = core.engine.scan(Range(encoded, checkpoint_key(checkpoint_id)), _PRESENT, _FIRST)
+    whole = len(rows) < _FIRST
+    if any(row.expires_at is not None for row in rows):
+        raise MoreNeeded  # what the time is
+    there = (row for row in rows if not row.deleted)
+    if checkpoint_id is None:
+        found = next(_newest_first(there), None)
+        if found is None and not whole:
+            raise MoreNeeded
+        return found
+    return _one(there, checkpoint_id, whole=whole)
+
+
+def from_key(snap: Snapshot, namespace: Labels, checkpoint_id: str) -> Found | None:
+    """A checkpoint with its tasks; None if it is not there."""
+    prefix = checkpoint_key(checkpoint_id)
+    view = (snap._revision, snap._instant)
+    rows = snap._core.iterate(snap._scope, namespace, view, prefix, None, _FIRST)
+    return _one(rows, checkpoint_id, whole=True)
+
+
+def backwards(
+    snap: Snapshot, namespace: Labels, before: str | None, wanted: int
+) -> Iterator[Found]:
+    """Checkpoints, newest first, each with its tasks.
+
+    Args:
+        before: only those with a smaller id; None: all.
+        wanted: how many are most likely enough.
+    """
+    core, scope = snap._core, snap._scope
+    core.check_open()
+    after: Place | None = None
+    if before is not None:
+        after = (encode(scope.labels(namespace)), checkpoint_key(before))
+    view = (snap._revision, snap._instant)
+    rows = core.iterate(scope, namespace, view, "", after, wanted * _FIRST, backwards=True)
+    return _newest_first(rows)
+
+
+def _newest_first(rows: Iterable[EntryRow]) -> Iterator[Found]:
+    """Of rows in descending order. Tasks whose checkpoint is not there are left out."""
+    tasks: list[tuple[str, Mapping[str, Any]]] = []
+    of = None
+    for row in rows:
+        checkpoint_id, task_id = split_key(row.key)
+        if checkpoint_id != of:
+            tasks, of = [], checkpoint_id
+        record = load(row.value or "null")
+        if task_id is None:
+            yield Found(record, tasks)
+        else:
+            tasks.append((task_id, record))
+
+
+def _one(rows: Iterable[EntryRow], checkpoint_id: str, *, whole: bool) -> Found | None:
+    """Of rows in order, from the key of a checkpoint on.
+
+    Args:
+        whole: there are no more rows than these.
+
+    Raises:
+        MoreNeeded: there may be more tasks in rows that are not here.
+    """
+    found: Found | None = None
+    for row in rows:
+        of, task_id = split_key(row.key)
+        if of != checkpoint_id:
+            return found
+        if task_id is None:
+            found = Found(load(row.value or "null"), [])
+        elif found is not None:
+            found.tasks.append((task_id, load(row.value or "null")))
+        else:
+            return None  # the key of the checkpoint would have come first
+    if not whole:
+        raise MoreNeeded
+    return found
