@@ -217,7 +217,7 @@ class Core:
             return
         if known.fingerprint == ERASED:
             return  # nobody can tell any more
-        self._record_mismatch(request, known.revision, on_mismatch)
+        self.record_mismatch(request, known.revision, on_mismatch)
         if on_mismatch != "replay":
             raise OperationMismatchError(
                 f"op_id {request.op_id!r} was used for another request at revision "
@@ -227,7 +227,7 @@ class Core:
                 revision=known.revision,
             )
 
-    def _record_mismatch(self, request: Request, revision: int, on_mismatch: str) -> None:
+    def record_mismatch(self, request: Request, revision: int, on_mismatch: str) -> None:
         """Puts on record that an op_id was used for another request, for `Audit.races`."""
         place = next(iter(request.writes or request.touches), None)
         if place is None:

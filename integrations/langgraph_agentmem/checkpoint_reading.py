@@ -14,7 +14,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from agentmem import Snapshot, Store, Transaction
 from langgraph_agentmem.checkpoint_places import (
     Graph,
-    checkpoint_key,
     configurable,
     graphs_of,
     parts_of,

@@ -15,8 +15,8 @@ under ``metadata_payload``.
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -86,10 +86,14 @@ def pack(
     return record, parts
 
 
+def _text(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
 def _payload(kind: str, data: bytes, parts: Parts) -> Payload:
     if len(data) > _PART_BYTES:
         return _apart(kind, data, parts)
-    return [kind, base64.b64encode(data).decode()]
+    return [kind, _text(data)]
 
 
 def _apart(kind: str, data: bytes, parts: Parts) -> Payload:
@@ -97,7 +101,7 @@ def _apart(kind: str, data: bytes, parts: Parts) -> Payload:
     for start in range(0, len(data), _PART_BYTES):
         part = bytes(data[start : start + _PART_BYTES])
         name = hashlib.blake2b(part, digest_size=20).hexdigest()
-        parts[name] = base64.b64encode(part).decode()
+        parts[name] = _text(part)
         names.append(name)
     return [kind, names]
 
@@ -202,14 +206,14 @@ def _load(payload: Payload, serde: SerializerProtocol, fetch: Fetch) -> Any:
 def _data(payload: Payload, fetch: Fetch) -> bytes:
     content = payload[1]
     if isinstance(content, str):
-        return base64.b64decode(content)
+        return a2b_base64(content)
     parts = fetch(content)
     missing = [name for name in content if name not in parts]
     if missing:
         raise CorruptionError(
             f"part {missing[0]!r} of a checkpoint is missing; it was purged, or deleted by hand"
         )
-    return b"".join(base64.b64decode(parts[name]) for name in content)
+    return b"".join(a2b_base64(parts[name]) for name in content)
 
 
 # What tasks have written.
@@ -234,7 +238,7 @@ def add_writes(
         if index >= 0 and index in rows:
             continue
         kind, data = serde.dumps_typed(value)
-        rows[index] = [index, channel, task_path, kind, base64.b64encode(data).decode()]
+        rows[index] = [index, channel, task_path, kind, _text(data)]
         changed = True
     if not changed:
         return None
@@ -277,6 +281,6 @@ def pending_writes(
     ]
     rows.sort(key=lambda each: writes_sort_key(each[1][2], each[0], each[1][0]))
     return [
-        (task_id, channel, serde.loads_typed((kind, base64.b64decode(data))))
+        (task_id, channel, serde.loads_typed((kind, a2b_base64(data))))
         for task_id, (_index, channel, _path, kind, data) in rows
     ]

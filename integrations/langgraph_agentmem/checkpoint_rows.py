@@ -18,11 +18,11 @@ from langgraph_agentmem.checkpoint_places import Labels, checkpoint_key, split_k
 
 __all__ = ["Found", "MoreNeeded", "backwards", "from_key", "present"]
 
-_FIRST: Final = 4  # rows: a checkpoint, and a few tasks
+_FIRST: Final = 3  # rows: a checkpoint, and a few tasks
 _PRESENT: Final = 2**63 - 1  # no revision is higher
 
 
-class MoreNeeded(Exception):
+class MoreNeeded(Exception):  # noqa: N818  # no error: it never leaves this package
     """Not all that was asked for is in the rows of one statement."""
 
 

@@ -12,9 +12,9 @@ from agentmem import Entry, InvalidValueError, Store, Transaction
 from langgraph_agentmem.checkpoint_history import ancestors
 from langgraph_agentmem.checkpoint_places import (
     Graph,
+    checkpoint_key,
     checkpoints_of,
     graphs_of,
-    checkpoint_key,
     parts_of,
     split_key,
     task_key,
@@ -29,7 +29,7 @@ __all__ = ["copy_thread", "delete_for_runs", "delete_thread", "prune", "purge_th
 _BATCH: Final = 2_000  # keys that one commit writes, of the 10,000 that it may
 _DELTA_COUNTERS: Final = "counters_since_delta_snapshot"
 
-Checkpoints = Mapping[Graph, Mapping[str, Found]]
+Checkpoints = dict[Graph, dict[str, Found]]
 """The checkpoints of a thread: by graph, and by checkpoint id, oldest first."""
 
 Choice = Callable[[Reading, Checkpoints], Iterable[tuple[Graph, str]]]
@@ -103,7 +103,7 @@ def _not_needed(reading: Reading, all_of_it: Checkpoints) -> Iterable[tuple[Grap
 
 
 def _rebuilt_from(
-    reading: Reading, graph: Graph, of_graph: Mapping[str, Found], newest: str
+    reading: Reading, graph: Graph, of_graph: dict[str, Found], newest: str
 ) -> list[str]:
     """The ancestors that the delta channels of a checkpoint are rebuilt from.
 
@@ -156,7 +156,7 @@ def _delete_chosen(
 
 
 def _checkpoints(tx: Transaction, thread_id: str) -> Checkpoints:
-    found: dict[Graph, dict[str, Found]] = {}
+    found: Checkpoints = {}
     for entry in tx.list(checkpoints_of(thread_id)):
         graph, (checkpoint_id, task_id) = Graph.at(entry.namespace), split_key(entry.key)
         if task_id is None:
@@ -169,9 +169,7 @@ def _checkpoints(tx: Transaction, thread_id: str) -> Checkpoints:
 def _delete_unused_parts(tx: Transaction, thread_id: str, left: int) -> bool:
     """Whether some may be left, because the commit would be too large."""
     used = {
-        name
-        for entry in tx.list(checkpoints_of(thread_id))
-        for name in part_names(entry.value)
+        name for entry in tx.list(checkpoints_of(thread_id)) for name in part_names(entry.value)
     }
     unused = [entry.key for entry in tx.list(parts_of(thread_id)) if entry.key not in used]
     for name in unused[:left]:

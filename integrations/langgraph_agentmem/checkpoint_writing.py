@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import orjson
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from agentmem import CompactedError, ConflictError, IndeterminateCommitError, Store, Transaction
+from agentmem import CompactedError, Store, Transaction
+from agentmem.engines.rows import EntryRow
+from agentmem.values import canonical, load
+from langgraph_agentmem.checkpoint_commit import Recorder
 from langgraph_agentmem.checkpoint_places import (
     Graph,
     checkpoint_key,
@@ -64,6 +66,7 @@ class Writing:
     def __init__(self, store: Store, agent: str | None) -> None:
         self._store = store
         self._agent = agent
+        self._recorder = Recorder(store, agent)
 
     def replace(self, child: Child, other: str | None = None) -> None:
         """Writes a checkpoint, in place of one with the same id.
@@ -76,13 +79,8 @@ class Writing:
             metadata = {**metadata, "concurrent_with": other}
         if child.parts:
             self._transact(lambda tx: _put_all(tx, child), metadata)
-            return
-        _surely(
-            lambda: self._store.put(
-                child.key, child.record, namespace=child.graph.checkpoints, text=False,
-                overwrite=True, merge=False, agent=self._agent, metadata=metadata,
-            )
-        )  # fmt: skip
+        else:
+            self._recorder.put(child.graph.checkpoints, child.key, child.record, metadata)
 
     def only_child(self, child: Child, *, refuse: bool) -> str | None:
         """Writes a checkpoint, and tells if its parent has another child.
@@ -97,7 +95,7 @@ class Writing:
         if first is None:
             return None
         graph = child.graph
-        if self._store.get(child.key, namespace=graph.checkpoints) is not None:
+        if self._is_there(child):
             self.replace(child)  # the same checkpoint once more, whoever was first
             return None
         other = (
@@ -116,20 +114,17 @@ class Writing:
             return self._claim_whole(child, claim)
         key, namespace = child.key, child.graph.checkpoints
         try:
-            entry = _surely(
-                lambda: self._store.put(
-                    key, child.record, namespace=namespace, text=False, overwrite=True, merge=False,
-                    agent=self._agent, metadata=child.metadata, op_id=claim, on_mismatch="replay",
-                )
-            )  # fmt: skip
+            first = self._recorder.put_once(namespace, key, child.record, child.metadata, claim)
         except CompactedError:
             return ""  # claimed, by a checkpoint that is gone since
-        if entry.namespace != namespace:
-            return ""
-        if entry.key == key:
-            # The claim was made by this checkpoint; perhaps by an earlier put of it.
-            return None if _same(entry.value, child.record) else child.checkpoint_id
-        return split_key(entry.key)[0]
+        if first is None:
+            return None
+        if first.key == key and _same(first, child.record) and self._is_there(child):
+            return None  # this very put, once more
+        return split_key(first.key)[0]
+
+    def _is_there(self, child: Child) -> bool:
+        return self._store.get(child.key, namespace=child.graph.checkpoints) is not None
 
     def _claim_whole(self, child: Child, claim: str) -> str | None:
         """As `_claim`, in a transaction, and without a word in the record of conflicts."""
@@ -186,20 +181,11 @@ class Writing:
         if not writes:
             return
         key, namespace = task_key(checkpoint_id, task[0]), graph.checkpoints
-        if self._store.get(key, namespace=namespace) is None:
-            added = add_writes(None, writes, task[1], serde, _no_parts)
-            if added is not None and not added[1]:
-                try:
-                    _surely(
-                        lambda: self._store.put(
-                            key, added[0], namespace=namespace, text=False, merge=False,
-                            expected_version=0, agent=self._agent, metadata=metadata,
-                        )
-                    )  # fmt: skip
-                except ConflictError:
-                    pass  # another attempt of the task has come first
-                else:
-                    return
+        added = add_writes(None, writes, task[1], serde, _no_parts)
+        if added is None:
+            return
+        if not added[1] and self._recorder.create(namespace, key, added[0], metadata):
+            return
 
         def add(tx: Transaction) -> None:
             before = tx.get(key, namespace=namespace)
@@ -223,19 +209,9 @@ def _no_parts(_names: Iterable[str]) -> Mapping[str, str]:
     return {}
 
 
-def _surely(write: Callable[[], T]) -> T:
-    """Writes what may be written twice; once more if it is not known whether it was."""
-    try:
-        return write()
-    except IndeterminateCommitError:
-        return write()
-
-
-def _same(left: object, right: object) -> bool:
-    """Whether both are the same JSON; a tuple is a list there."""
-    return left == right or orjson.dumps(left, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
-        right, option=orjson.OPT_SORT_KEYS
-    )
+def _same(row: EntryRow, record: Mapping[str, Any]) -> bool:
+    """Whether a row holds a record."""
+    return row.value is not None and load(row.value) == load(canonical(record))
 
 
 def _put_all(tx: Transaction, child: Child) -> str:

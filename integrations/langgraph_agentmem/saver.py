@@ -92,6 +92,7 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
         self._hold(target, **{"embedder": None, **options})
         self._concurrent_runs = concurrent_runs
         self._agent = agent
+        self._writing = Writing(self.store, agent)
         self._identity = secrets.randbits(62)  # the same for clones with another allow-list
 
     @classmethod
@@ -204,8 +205,6 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
         record, parts = pack(self.serde, checkpoint, whole, parent)
         known = current_run(config).metadata()
         known |= {"checkpoint_ns": graph.checkpoint_ns, "checkpoint_id": checkpoint["id"]}
-        if parent is not None:
-            known["parent_checkpoint_id"] = parent
         child = Child(graph, checkpoint["id"], parent, record, parts, known)
         self._put_child(child, self._belief(graph, parent, metadata))
         named = configurable(config)
@@ -229,7 +228,7 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
         return "newest"
 
     def _put_child(self, child: Child, belief: str) -> None:
-        writing = Writing(self.store, self._agent)
+        writing = self._writing
         if belief == "unknown":
             writing.replace(child)
             return
@@ -269,9 +268,8 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
             **current_run(config).metadata(),
             "checkpoint_ns": graph.checkpoint_ns,
             "checkpoint_id": str(named["checkpoint_id"]),
-            "task_id": task_id,
         }
-        Writing(self.store, self._agent).writes(
+        self._writing.writes(
             graph, str(named["checkpoint_id"]), writes, (task_id, task_path), self.serde, known
         )
 

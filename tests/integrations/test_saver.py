@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,6 +266,93 @@ def test_a_deleted_thread_stays_in_history_until_it_is_purged(
     assert saver.get_tuple(generate_config("u")) is not None
 
 
+# What a call costs.
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
+def test_a_checkpoint_with_its_tasks_is_read_by_one_statement(
+    saver: AgentMemSaver, store: agentmem.Store
+) -> None:
+    first, _ = _put(saver, "t", {"n": 1})
+    parent = first["configurable"]["checkpoint_id"]
+    newest, _ = _put(saver, "t", {"n": 2}, parent)
+    for config in (first, newest):
+        saver.put_writes(config, [("n", 3), ("m", 4)], "task")
+    statements: list[str] = []
+    store._core.engine._connections.get().set_trace_callback(statements.append)  # type: ignore[attr-defined]  # of SQLite
+    for config in (first, newest, generate_config("t")):
+        statements.clear()
+        found = saver.get_tuple(config)
+        assert len(statements) == 1
+        assert found is not None
+        assert found.pending_writes == [("task", "n", 3), ("task", "m", 4)]
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
+def test_a_put_and_a_task_each_add_one_row_and_no_more_to_the_tables_of_the_log(
+    store: agentmem.Store,
+) -> None:
+    saver = AgentMemSaver(store)
+    connection = store._core.engine._connections.get()  # type: ignore[attr-defined]  # of SQLite
+    tables = ("commits", "entries", "heads", "log_marks", "operation_results", "reads",
+              "conflicts")  # fmt: skip
+
+    def rows() -> list[int]:
+        counts = (f"SELECT COUNT(*) FROM {name}" for name in tables)  # noqa: S608  # the names above
+        return [connection.execute(count).fetchone()[0] for count in counts]
+
+    saver.get_tuple(generate_config("t"))
+    config, _ = _put(saver, "t", {"n": 1})
+    before = rows()
+    config, _ = _put(saver, "t", {"n": 2}, config["configurable"]["checkpoint_id"])
+    put = rows()
+    assert [now - then for now, then in zip(put, before, strict=True)] == [1, 1, 1, 1, 0, 0, 0]
+    for _ in range(2):  # a second time it changes nothing
+        saver.put_writes(config, [("n", 3)], "task")
+        written = [now - then for now, then in zip(rows(), put, strict=True)]
+        assert written == [1, 1, 1, 0, 0, 0, 0]
+
+
+def test_more_tasks_than_one_statement_reads_and_tasks_without_a_checkpoint(
+    saver: AgentMemSaver,
+) -> None:
+    first, _ = _put(saver, "t", {"n": 1})
+    parent = first["configurable"]["checkpoint_id"]
+    later: Any = {"configurable": {**first["configurable"], "checkpoint_id": parent + "~"}}
+    for count in range(12):
+        tasks = [(f"task-{number:02}", "n", number) for number in range(count)]
+        for config in (first, generate_config("t")):
+            found = saver.get_tuple(config)
+            assert found is not None
+            assert found.checkpoint["id"] == parent
+            assert found.pending_writes == tasks
+        assert saver.get_tuple(later) is None
+        (listed,) = saver.list(generate_config("t"))
+        assert listed.pending_writes == tasks
+        for config in (first, later):
+            saver.put_writes(config, [("n", count)], f"task-{count:02}")
+    saver.delete_thread("t")
+    assert saver.store.count("langgraph") == 0
+
+
+def test_a_checkpoint_that_was_given_an_end_is_there_until_then(tmp_path: Path) -> None:
+    now = [datetime(2026, 1, 31, tzinfo=UTC)]
+    with AgentMemSaver(tmp_path / "store.db", clock=lambda: now[0]) as saver:
+        first, _ = _put(saver, "t", {"n": 1})
+        newest, _ = _put(saver, "t", {"n": 2}, first["configurable"]["checkpoint_id"])
+        key = newest["configurable"]["checkpoint_id"]
+        saver.store.touch(key, 60, namespace=Graph.of(newest).checkpoints)
+        for config in (newest, generate_config("t")):
+            found = saver.get_tuple(config)
+            assert found is not None
+            assert found.checkpoint["id"] == key
+        now[0] += timedelta(seconds=61)
+        assert saver.get_tuple(newest) is None
+        found = saver.get_tuple(generate_config("t"))
+        assert found is not None
+        assert found.config == first
+
+
 # Names.
 
 
@@ -271,7 +360,7 @@ def test_keys_of_checkpoints_are_in_the_order_of_their_ids_and_those_of_tasks_af
     seed: int,
 ) -> None:
     chosen = random.Random(seed)
-    letters = "\x01\t !\"09-Aa`·ÿz~\x7f€\ud7ff\ue000\U0001f600"
+    letters = '\x01\t !"09-Aa`·ÿz~\x7f€\ud7ff\ue000\U0001f600'
     names = {"".join(chosen.choices(letters, k=chosen.randint(1, 5))) for _ in range(400)}
     names |= {*letters, "!~", "!A", "!!", "\x01!"}
     tasks = ["", *chosen.sample(sorted(names), 3)]
@@ -344,6 +433,7 @@ def test_the_log_tells_which_thread_run_and_checkpoint_a_commit_was(
     config = generate_config("thread-9")
     config["metadata"] = {"run_id": "run-1"}
     saved = saver.put(config, generate_checkpoint(), generate_metadata(), {})
+    saved["metadata"] = {"run_id": "run-2"}
     saver.put_writes(saved, [("n", 1)], "task-1")
     checkpoint_id = saved["configurable"]["checkpoint_id"]
     written, put = store.log(("langgraph", "thread-9"))
@@ -351,8 +441,8 @@ def test_the_log_tells_which_thread_run_and_checkpoint_a_commit_was(
         "thread_id": "thread-9", "run_id": "run-1", "checkpoint_ns": "",
         "checkpoint_id": checkpoint_id,
     }  # fmt: skip
-    assert written.metadata["task_id"] == "task-1"
-    assert written.metadata["checkpoint_id"] == checkpoint_id
+    assert written.metadata == put.metadata | {"run_id": "run-2"}
+    assert [change.key for change in written.changes] == [f"{checkpoint_id} task-1"]
     assert [entry.text for entry in store.list("langgraph")] == [None, None]
 
 

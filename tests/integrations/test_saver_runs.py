@@ -191,6 +191,27 @@ def test_a_thread_that_was_deleted_begins_anew_and_is_watched_all_the_same(
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
+@pytest.mark.parametrize("size", [1, 50_000])
+def test_the_same_put_again_changes_nothing_unless_it_was_deleted(
+    store: agentmem.Store, size: int
+) -> None:
+    saver = AgentMemSaver(store, concurrent_runs="error")
+    start, checkpoint = generate_config("t"), generate_checkpoint(channel_values={"x": "x" * size})
+    assert saver.get_tuple(start) is None
+    saved = saver.put(start, checkpoint, generate_metadata(), {})
+    revision = store.revision
+    if size == 1:
+        saver.put(start, checkpoint, generate_metadata(), {})
+        assert store.revision == revision
+    saver.delete_thread("t")
+    saver.put(start, checkpoint, generate_metadata(), {})
+    found = saver.get_tuple(saved)
+    assert found is not None
+    assert found.checkpoint == checkpoint
+    assert store.audit.conflicts() == []
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
 def test_allow_looks_for_nothing(store: agentmem.Store) -> None:
     saver = AgentMemSaver(store, concurrent_runs="allow")
     assert all(isinstance(each, dict) for each in _at_once(saver))

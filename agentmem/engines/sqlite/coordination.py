@@ -62,11 +62,11 @@ _LOOKS: Final = {
     "task": f"SELECT {_TASK} FROM tasks WHERE id = ?",
     "tasks": f"""
         SELECT {_TASK} FROM tasks WHERE scope = ? AND queue = ? AND state < 3
-        ORDER BY priority DESC, id LIMIT ?
+        ORDER BY priority DESC, id LIMIT ? + 0
     """,
     "dead_tasks": f"""
         SELECT {_TASK} FROM tasks WHERE scope = ? AND queue = ? AND state = 3
-        ORDER BY id LIMIT ?
+        ORDER BY id LIMIT ? + 0
     """,
     "task_count": "SELECT COUNT(*) FROM tasks WHERE scope = ? AND queue = ? AND state < 3",
     "queues": """

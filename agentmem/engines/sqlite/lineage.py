@@ -42,7 +42,7 @@ _SCANS_OVER: Final = (
     + """FROM reads r WHERE r.namespace = :namespace
 AND r.base_revision IS NOT NULL AND r.base_revision < :past AND r.base_revision >= :base
 AND (r.base_revision, r.revision, r.position) > (:base, :revision, :position)
-ORDER BY r.base_revision, r.revision, r.position LIMIT :limit"""
+ORDER BY r.base_revision, r.revision, r.position LIMIT :limit + 0"""
 )
 _UNKEPT: Final = "SELECT COUNT(*) FROM reads WHERE kind = 0 AND revision > ?"
 _VERSIONS: Final = (

@@ -29,9 +29,11 @@ SELECT """
     + """ FROM commits c LEFT JOIN operation_results r ON r.revision = c.revision
 """
 )
-COMMITS_UP: Final = COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision LIMIT ?"
+COMMITS_UP: Final = (
+    COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision LIMIT ? + 0"
+)
 COMMITS_DOWN: Final = (
-    COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision DESC LIMIT ?"
+    COMMITS + "WHERE c.revision > ? AND c.revision <= ? ORDER BY c.revision DESC LIMIT ? + 0"
 )
 # "+" keeps SQLite at the entries of the commit, and away from those of the namespace.
 _WANTED: Final = """
@@ -42,13 +44,13 @@ WHERE c.revision > :after AND c.revision <= :upto AND (:agent IS NULL OR c.agent
   AND NOT EXISTS (SELECT 1 FROM json_each(:texts) t
     WHERE instr(COALESCE(c.metadata, ''), t.value) = 0)
 """
-COMMITS_IN_UP: Final = COMMITS + _WANTED + "ORDER BY c.revision LIMIT :limit"
-COMMITS_IN_DOWN: Final = COMMITS + _WANTED + "ORDER BY c.revision DESC LIMIT :limit"
+COMMITS_IN_UP: Final = COMMITS + _WANTED + "ORDER BY c.revision LIMIT :limit + 0"
+COMMITS_IN_DOWN: Final = COMMITS + _WANTED + "ORDER BY c.revision DESC LIMIT :limit + 0"
 BLOCKS_UP: Final = (
-    "SELECT block FROM log_marks WHERE name = ? AND block >= ? ORDER BY block LIMIT ?"
+    "SELECT block FROM log_marks WHERE name = ? AND block >= ? ORDER BY block LIMIT ? + 0"
 )
 BLOCKS_DOWN: Final = (
-    "SELECT block FROM log_marks WHERE name = ? AND block <= ? ORDER BY block DESC LIMIT ?"
+    "SELECT block FROM log_marks WHERE name = ? AND block <= ? ORDER BY block DESC LIMIT ? + 0"
 )
 MARKED_AFTER: Final = "SELECT marked_after FROM store"
 UNMARKED: Final = """
@@ -82,7 +84,7 @@ SELECT id, namespace, key, status, kind, strategy, base_version, theirs_version,
 """
 CONFLICTS: Final = (
     _CONFLICTS
-    + "WHERE (:status IS NULL OR status = :status) AND id > :after ORDER BY id LIMIT :limit"
+    + "WHERE (:status IS NULL OR status = :status) AND id > :after ORDER BY id LIMIT :limit + 0"
 )
 CONFLICT: Final = _CONFLICTS + "WHERE id = ?"
 

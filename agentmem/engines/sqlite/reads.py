@@ -108,6 +108,9 @@ CROSS JOIN entries e ON e.id = CASE WHEN h.revision <= :revision THEN h.entry_id
     AND revision <= :revision ORDER BY revision DESC LIMIT 1) END
 CROSS JOIN commits c ON c.revision = e.revision
 """
+# "+ 0", here and in all statements: by a limit that is a bare parameter SQLite would plan, and so
+# compile the statement anew whenever it is bound (38 µs against 8 for a page of one row).
+#
 # The heads lead, in the order of their index from the start on: so a page costs what it holds,
 # however many keys there are. A table before them, even one of one row, would have all sorted; and
 # "+" keeps SQLite from a second, worse place to start at.
@@ -121,7 +124,7 @@ SELECT (SELECT floor FROM store), """
   AND (+h.namespace, h.key) > (:after_namespace, :after_key)
   AND (h.namespace, h.key) <= (:upto_namespace, :upto_key)
   AND h.key >= :key_start AND h.key < :key_end
-ORDER BY h.namespace, h.key LIMIT :limit
+ORDER BY h.namespace, h.key LIMIT :limit + 0
 """
 )
 SCAN_BACK: Final = (
@@ -132,7 +135,7 @@ SELECT (SELECT floor FROM store), """
     + """WHERE (h.namespace, h.key) < (:end_namespace, :end_key)
   AND (h.namespace, h.key) >= (:start_namespace, :start_key)
   AND h.key >= :key_start AND h.key < :key_end
-ORDER BY h.namespace DESC, h.key DESC LIMIT :limit
+ORDER BY h.namespace DESC, h.key DESC LIMIT :limit + 0
 """
 )
 NAMESPACES: Final = (
@@ -160,12 +163,12 @@ SELECT """
     + ENTRY
     + """ FROM entries e JOIN commits c ON c.revision = e.revision
 WHERE e.namespace = ? AND e.key = ? AND e.revision > ? AND e.revision <= ?
-ORDER BY e.revision DESC LIMIT ?
+ORDER BY e.revision DESC LIMIT ? + 0
 """
 )
 EXPIRIES: Final = """
 SELECT id, expires_at FROM entries WHERE id > ? AND id <= ? AND expires_at IS NOT NULL
-ORDER BY id LIMIT ?
+ORDER BY id LIMIT ? + 0
 """
 STRATEGIES: Final = "SELECT pattern, spec, position FROM merge_strategies ORDER BY position"
 
@@ -189,14 +192,14 @@ UNION
 SELECT namespace, key FROM entries WHERE expires_at > :expired_after AND expires_at <= :expired_upto
   AND +namespace >= :start AND +namespace < :end
   AND (+namespace, +key) > (:after_namespace, :after_key)
-ORDER BY 1, 2 LIMIT :limit
+ORDER BY 1, 2 LIMIT :limit + 0
 """
 CHANGED_KEYS: Final = """
 SELECT h.namespace, h.key FROM heads h WHERE h.namespace >= :start AND h.namespace < :end
   AND (h.namespace, h.key) > (:after_namespace, :after_key)
   AND (h.revision > :revision OR EXISTS (SELECT 1 FROM entries e WHERE e.id = h.entry_id
     AND +e.expires_at > :expired_after AND +e.expires_at <= :expired_upto))
-ORDER BY h.namespace, h.key LIMIT :limit
+ORDER BY h.namespace, h.key LIMIT :limit + 0
 """
 
 # A blob sorts after every text in SQLite: the end of a range that has none.
@@ -289,9 +292,7 @@ def scan(connection: Executes, within: Range, revision: int, limit: int) -> list
     return _scanned(connection, SCAN, bound)
 
 
-def scan_back(
-    connection: Executes, within: Range, revision: int, limit: int
-) -> list[EntryRow]:
+def scan_back(connection: Executes, within: Range, revision: int, limit: int) -> list[EntryRow]:
     """See `Engine.scan`, backwards."""
     start, end = namespace_bounds(within.namespace)
     first = max((start, within.key_prefix), within.upto or ("", ""))

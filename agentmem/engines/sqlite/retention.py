@@ -95,7 +95,7 @@ SELECT e.namespace, e.key FROM entries e
 JOIN heads h ON h.namespace = e.namespace AND h.key = e.key AND h.entry_id = e.id
 WHERE e.expires_at <= :instant AND e.value IS NOT NULL
     AND (e.namespace, e.key) > (:namespace, :key)
-ORDER BY e.namespace, e.key LIMIT :limit
+ORDER BY e.namespace, e.key LIMIT :limit + 0
 """
 SUPERSEDED: Final = """
 SELECT e.id, e.revision FROM entries e
@@ -108,19 +108,19 @@ ORDER BY e.id
 """
 RESULTS: Final = """
 SELECT revision, result FROM operation_results WHERE revision > ? AND result IS NOT NULL
-ORDER BY revision LIMIT ?
+ORDER BY revision LIMIT ? + 0
 """
 _HOLDS: Final = "(value IS NOT NULL OR text IS NOT NULL OR (salt IS NOT NULL AND operation <> 2))"
 # ruff: noqa: S608  # the statements are joined from the constants of this file, nothing else
 _ERASABLE_KEY: Final = f"""
 SELECT id, revision, value FROM entries
 WHERE namespace = :start AND key = :key AND revision <= :upto AND id > :after AND {_HOLDS}
-ORDER BY revision LIMIT :limit
+ORDER BY revision LIMIT :limit + 0
 """
 _ERASABLE_BELOW: Final = f"""
 SELECT id, revision, value FROM entries
 WHERE id > :after AND namespace >= :start AND namespace < :end AND revision <= :upto AND {_HOLDS}
-ORDER BY id LIMIT :limit
+ORDER BY id LIMIT :limit + 0
 """
 # A negative number of pages begins to bring all segments into one, positive ones go on.
 _BEGIN_MERGE: Final = "INSERT INTO search_text (search_text, rank) VALUES ('merge', -1)"

@@ -121,7 +121,7 @@ _CHANGES: Final = (
     """,
         "drop_vectors": """
         DELETE FROM vectors WHERE id IN (SELECT id FROM vectors
-            WHERE id >= :first AND id < :past LIMIT :limit)
+            WHERE id >= :first AND id < :past LIMIT :limit + 0)
     """,
         "publish": """
         INSERT INTO generations (set_id, name, manifest, revision, hash, last_entry_id, live, dead,

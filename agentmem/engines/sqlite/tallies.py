@@ -79,7 +79,7 @@ _MAY_ADD: Final = {
     ),
     "set_cursor": ("cursors", "SELECT COUNT(*) FROM cursors WHERE scope = :scope AND name = :name"),
 }
-_NEW_CONFLICTS: Final = "SELECT id, checksum FROM conflicts ORDER BY id DESC LIMIT ?"
+_NEW_CONFLICTS: Final = "SELECT id, checksum FROM conflicts ORDER BY id DESC LIMIT ? + 0"
 _COUNT: Final = "UPDATE tallies SET row_count = row_count + ? WHERE name = ?"
 _SEAL: Final = "SELECT seal FROM tallies WHERE name = ?"
 _MOVE: Final = "UPDATE tallies SET row_count = row_count + ?, seal = ? WHERE name = ?"

@@ -51,13 +51,13 @@ _HITS: Final = """
 SELECT e.id, e.namespace, e.key, e.revision, -rank AS score
 FROM search_text f JOIN entries e ON e.id = f.rowid
 WHERE search_text MATCH ? AND e.namespace >= ? AND e.namespace < ? AND e.revision <= ?
-ORDER BY score DESC, e.namespace, e.key LIMIT ?
+ORDER BY score DESC, e.namespace, e.key LIMIT ? + 0
 """
 _HITS_ALL: Final = """
 SELECT e.id, e.namespace, e.key, e.revision, -rank AS score
 FROM search_text f JOIN entries e ON e.id = f.rowid
 WHERE search_text MATCH ? AND e.revision <= ?
-ORDER BY score DESC, e.namespace, e.key LIMIT ?
+ORDER BY score DESC, e.namespace, e.key LIMIT ? + 0
 """
 _HOLDING: Final = "SELECT COUNT(*) FROM search_text WHERE search_text MATCH ?"
 # FTS5's own record of how many rows, and how many words in all, it has.

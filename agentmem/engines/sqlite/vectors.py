@@ -92,7 +92,7 @@ FROM (
     JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
     WHERE v.id > :base + :after AND v.id <= :base + :last AND {_WITHIN}
         AND (v.late IS NULL OR v.late <= :revision)
-    ORDER BY v.id LIMIT :limit)
+    ORDER BY v.id LIMIT :limit + 0)
 """
 _CHANGES: Final = f"""
 SELECT e.id, e.namespace, e.revision, COALESCE(v.late, e.revision), {_UNTIL}, v.vector,
@@ -113,12 +113,13 @@ WHERE v.late > :revision AND v.id > :base AND v.id < :base + (1 << 40) AND {_WIT
 """
 _COUNT: Final = f"""
 SELECT COUNT(*) FROM (
-    SELECT 1 FROM heads e JOIN vectors v ON v.id = :base + e.entry_id WHERE {_WITHIN} LIMIT :limit)
+    SELECT 1 FROM heads e JOIN vectors v ON v.id = :base + e.entry_id WHERE {_WITHIN}
+    LIMIT :limit + 0)
 """
 _PENDING: Final = f"""
 SELECT {ENTRY} FROM pending_vectors p JOIN entries e ON e.id = p.entry_id
 JOIN heads h ON h.entry_id = e.id JOIN commits c ON c.revision = e.revision
-WHERE p.entry_id > ? ORDER BY p.entry_id LIMIT ?
+WHERE p.entry_id > ? ORDER BY p.entry_id LIMIT ? + 0
 """
 _UNEMBEDDED: Final = f"""
 SELECT {ENTRY} FROM entries e JOIN commits c ON c.revision = e.revision
@@ -126,14 +127,14 @@ WHERE e.id > :after AND {_WITHIN} AND e.value IS NOT NULL AND COALESCE(e.text, '
     AND (:all OR EXISTS (SELECT 1 FROM heads h WHERE h.namespace = e.namespace
         AND h.key = e.key AND h.entry_id = e.id))
     AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.id = :base + e.id)
-ORDER BY e.id LIMIT :limit
+ORDER BY e.id LIMIT :limit + 0
 """
 _GENERATION: Final = """
 SELECT set_id, name, manifest, revision, hash, last_entry_id, live, dead, built_at
 FROM generations WHERE set_id = ?
 """
 _STORED: Final = """
-SELECT id, late, vector, checksum FROM vectors WHERE id > ? ORDER BY id LIMIT ?
+SELECT id, late, vector, checksum FROM vectors WHERE id > ? ORDER BY id LIMIT ? + 0
 """
 _NO_END: Final = b""
 
