@@ -236,6 +236,8 @@ class Plan:
         if by_vector and self._query.half_life_us is None:
             best = found[:depth]
             return Answer(best, most, {}, {each.place: rank for rank, each in enumerate(best, 1)})
+        if not complete and not self._has_ranks(found):
+            return None
         return Answer(
             found[:depth],
             most,
@@ -312,6 +314,29 @@ class Plan:
         if least is None:
             return found
         return [each for each in found if each.similar is not None and each.similar >= least]
+
+    def _has_ranks(self, found: list[Ranked]) -> bool:
+        """Whether nothing that was not looked at stands before one of the answer in a list.
+
+        What a filter leaves out was looked at in vain, so a list may be known less deep than the
+        answer reaches. The list of words is known down to its last entry, that of vectors as far
+        as its bound.
+        """
+        texts, vectors, depth = self._texts, self._vectors, self._query.depth
+        if not texts.complete:
+            last = (-texts.bound, texts.last)
+            known = [each.text > 0 and (-each.text, each.place) <= last for each in found]
+            if sum(known) < depth and any(
+                each.text > 0 and not is_known
+                for each, is_known in zip(found[:depth], known, strict=False)
+            ):
+                return False
+        if vectors is not None and not vectors.complete:
+            near = [each.similar for each in found if each.similar is not None]
+            if sum(each >= vectors.bound for each in near) < depth:
+                top = [each.similar for each in found[:depth] if each.similar is not None]
+                return all(each >= vectors.bound for each in top)
+        return True
 
     def _ranks(
         self, found: list[Ranked], score: Callable[[Ranked], float], least: float

@@ -56,14 +56,10 @@ class Found:
         vector_set: whose vectors were looked at; None: none.
         direction: of the query's vector.
         weight: of words in hybrid ranking.
+        lacks_vectors: whether vectors were looked for where there are none yet.
     """
 
-    __slots__ = ("answer", "direction", "query", "vector_set", "weight")
-
-    @property
-    def lacks_vectors(self) -> bool:
-        """Whether vectors were looked for where there are none yet."""
-        return self.vector_set is None and (self.query.mode == "vector" or self.weight < 1)
+    __slots__ = ("answer", "direction", "lacks_vectors", "query", "vector_set", "weight")
 
     def __init__(
         self,
@@ -72,7 +68,10 @@ class Found:
         vector_set: VectorSet | None,
         direction: Vector | None,
         weight: float,
+        *,
+        lacks_vectors: bool,
     ) -> None:
+        self.lacks_vectors = lacks_vectors
         self.answer = answer
         self.query = query
         self.vector_set = vector_set
@@ -255,7 +254,9 @@ class Searcher:
             weight=weight,
             own=mine,
         )
-        return Found(plan.answer(), query, chosen, towards, weight)
+        looks = query.vector is not None or (query.mode != "text" and self.embedder is not None)
+        lacks = looks and chosen is None
+        return Found(plan.answer(), query, chosen, towards, weight, lacks_vectors=lacks)
 
     def spaces(self) -> Spaces:
         """The spaces, read again only if they have changed."""

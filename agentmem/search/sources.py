@@ -124,6 +124,7 @@ class Texts:
         scores: of those found so far, by entry.
         complete: whether these are all.
         bound: no other scores more.
+        last: the place of the last one found: others that score as it does come after it.
     """
 
     def __init__(self, engine: Engine, words: Sequence[str], within: Range, revision: int) -> None:
@@ -134,6 +135,7 @@ class Texts:
         self.scores: dict[int, float] = {}
         self.complete = not words
         self.bound = 0.0
+        self.last: Place = ("", "")
         self._extra: dict[int, float] = {}
 
     def extend(self, depth: int) -> None:
@@ -142,7 +144,10 @@ class Texts:
             return
         hits = self._engine.text_hits(self._words, self._within, self._revision, depth)
         self.complete = len(hits) < depth
-        self.bound = hits[-1].score if hits and not self.complete else 0.0
+        if hits and not self.complete:
+            self.bound, self.last = hits[-1].score, (hits[-1].namespace, hits[-1].key)
+        else:
+            self.bound = 0.0
         self.scores = {hit.entry_id: hit.score for hit in hits} | self._extra
 
     def add(self, rows: list[EntryRow]) -> None:
@@ -336,7 +341,8 @@ class NearestVectors:
         near = {entry: self._similar[entry] for entry, _cosine in found if entry in self._similar}
         self.scores = near | (past.similar(self._query) if past is not None else {})
         # Fewer than were asked for need not be all: then every vector is looked at.
-        self.bound = found[-1][1] if len(found) == 2 * depth else 1.0
+        # Nor has it vectors of zeros, which are nearer than those that point elsewhere.
+        self.bound = max(found[-1][1], 0.0) if len(found) == 2 * depth else 1.0
 
     def _score(self, entries: list[int]) -> None:
         stored = self._engine.vectors(self._set.id, entries)

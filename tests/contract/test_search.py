@@ -259,6 +259,23 @@ def test_hybrid_ranks_by_words_and_meaning_together(
         assert hit.vector_rank == (rank if (rank or 9) <= 8 else None)
 
 
+def test_ranks_are_those_among_all_that_pass_the_filter(store: agentmem.Store, seed: int) -> None:
+    rng = random.Random(seed)
+    with store.transaction() as tx:
+        for number in range(80):
+            text = " ".join(rng.choices(WORDS, k=rng.randint(1, 6)))
+            tx.put(f"k{number}", {"text": text, "n": number % 5})
+    for _round in range(100):
+        query, where = " ".join(rng.sample(WORDS, 2)), {"n": rng.randrange(5)}
+        everything = store.search(query, where=where, k=1_000)
+        for hit, full in zip(store.search(query, where=where, k=2), everything, strict=False):
+            assert hit.entry == full.entry
+            ranks = [
+                rank if (rank or 9) <= 2 else None for rank in (full.text_rank, full.vector_rank)
+            ]
+            assert [hit.text_rank, hit.vector_rank] == ranks
+
+
 def test_without_an_embedder_hybrid_is_words(make_store: StoreMaker) -> None:
     store = make_store(embedder=None)
     store.put("a", "budget budget lisbon")
@@ -575,6 +592,20 @@ def test_the_first_vector_may_be_a_late_one(make_store: StoreMaker) -> None:
     tx.put("answer", 1)
     store.admin.index()
     with pytest.raises(agentmem.ConflictError, match="late"):
+        tx.commit()
+    tx.rollback()
+
+
+def test_the_first_vector_can_enter_where_only_words_count(make_store: StoreMaker) -> None:
+    embedder = EvenEmbedder()
+    embedder.text_weight = 1.0
+    store = make_store(embedder=embedder)
+    tx = store.transaction()
+    assert tx.search("budget") == []
+    tx.put("answer", 1)
+    store.put("near", "river")
+    assert keys(store.search("budget")) == ["near"]
+    with pytest.raises(agentmem.ConflictError, match="near"):
         tx.commit()
     tx.rollback()
 

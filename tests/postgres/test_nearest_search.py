@@ -66,6 +66,19 @@ def test_an_index_answers_for_the_present_and_the_past(
         assert store.admin.verify().problems == []
 
 
+def test_vectors_without_a_direction_are_nearer_than_those_that_point_elsewhere(
+    new_store: Callable[[], str], asked: list[int]
+) -> None:
+    with agentmem.open(store_url(new_store()), embedder=None) as store:
+        with store.transaction() as tx:
+            for number in range(100):
+                tx.put(f"away{number:02}", number, vector=[-1.0, number / 100])
+            tx.put("nowhere", 0, vector=[0, 0])
+        store.admin.index()
+        assert [hit.entry.key for hit in store.search([1.0, 0], k=2)] == ["nowhere", "away99"]
+        assert any(asked)
+
+
 def test_index_exact_looks_at_every_vector(
     new_store: Callable[[], str], asked: list[int], seed: int
 ) -> None:
