@@ -77,7 +77,7 @@ UNPROVABLE: Final[dict[str, str]] = {
     "leases": "a lost grant is a released one: whoever held it is fenced off, and told",
     "marks": "settles the COMMIT of a batch that is under way; nothing of what is there",
     "search_text": "the same rows as search_text_docsize",
-    "search_text_config": "FTS5's own: its version",
+    "search_text_config": "FTS5's own: its version, and how long its pages are",
     "search_text_idx": "FTS5's own: where to begin to read in search_text_data",
     "_sqlite_migrations": "sqlite-utils' own ledger, beside agentmem_checksums",
 }
