@@ -9,7 +9,10 @@ would drop the other's POSIX locks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.errors import (
     AgentMemError,
@@ -27,13 +30,25 @@ else:
     except ImportError:
         import sqlite3 as driver
 
-__all__ = ["HAS_WAL_RESET_BUG", "driver", "is_busy", "is_corrupt", "is_io_error", "translated"]
+__all__ = [
+    "HAS_WAL_RESET_BUG",
+    "bound",
+    "bound_by_name",
+    "driver",
+    "is_busy",
+    "is_corrupt",
+    "is_io_error",
+    "translated",
+]
 
 _FIRST_WITH_BUG: Final = (3, 7, 0)
 _LAST_WITH_BUG: Final = (3, 51, 2)
 
 HAS_WAL_RESET_BUG: Final = _FIRST_WITH_BUG <= driver.sqlite_version_info <= _LAST_WITH_BUG
 """Whether checkpoints must be kept away from writers, see `agentmem.engines.sqlite.session`."""
+
+# SQLite takes NaN for NULL, https://sqlite.org/floatingpoint.html
+_NULL: Final = math.nan
 
 # Primary result codes, https://sqlite.org/rescode.html
 _BUSY: Final = 5
@@ -45,6 +60,28 @@ _FULL: Final = 13
 _CANTOPEN: Final = 14
 _NOTADB: Final = 26
 _PRIMARY_CODE: Final = 0xFF
+
+
+def bound(row: Iterable[Any]) -> list[Any]:
+    """The values of a row, to be bound to the parameters of a statement that runs often.
+
+    The driver binds exact int, float, str and bytearray at once. For all else, None and bytes
+    included, it first looks for an adapter, in vain: that takes 0.9 µs for each value, and a put
+    has sixteen of them.
+    """
+    return [
+        _NULL if value is None else bytearray(value) if type(value) is bytes else value
+        for value in row
+    ]
+
+
+def bound_by_name(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As `bound`, by the names of the parameters; a list is bound as JSON."""
+    found = dict(zip(values, bound(values.values()), strict=True))
+    for name, value in values.items():
+        if type(value) is list:
+            found[name] = json.dumps(value)
+    return found
 
 
 def primary_code(error: driver.Error) -> int:

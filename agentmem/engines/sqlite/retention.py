@@ -10,10 +10,9 @@ of the text index, pages on the free list, and frames of the write-ahead log. So
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from agentmem.engines.ranges import namespace_bounds
 from agentmem.engines.rows import (
@@ -24,7 +23,7 @@ from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.lock import FairLock
 from agentmem.errors import StoreBusyError
 
-__all__ = ["CHANGES", "EXPIRED", "RESULTS", "SUPERSEDED", "bound", "erasable", "purges", "scrub"]
+__all__ = ["CHANGES", "EXPIRED", "RESULTS", "SUPERSEDED", "erasable", "purges", "scrub"]
 
 CHANGES: Final = {
     "begin_purge": """
@@ -131,16 +130,6 @@ _MAX_PAGES: Final = 1_024
 _TURN_S: Final = 0.02
 _MAX_TURNS: Final = 1_000_000
 _STEPS: Final = 3
-
-
-def bound(values: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a change: what is a list is bound as JSON."""
-    if not any(isinstance(value, list) for value in values.values()):
-        return values
-    return {
-        name: json.dumps(value) if isinstance(value, list) else value
-        for name, value in values.items()
-    }
 
 
 def purges(connection: driver.Connection) -> list[PurgeRow]:

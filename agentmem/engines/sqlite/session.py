@@ -34,6 +34,8 @@ from agentmem.engines.sqlite.checksums import checksum, with_checksum
 from agentmem.engines.sqlite.connection import BUSY_TIMEOUT, Connections
 from agentmem.engines.sqlite.driver import (
     HAS_WAL_RESET_BUG,
+    bound,
+    bound_by_name,
     driver,
     is_busy,
     is_io_error,
@@ -43,15 +45,10 @@ from agentmem.engines.sqlite.lock import FairLock
 
 __all__ = ["SqliteSession"]
 
-# pysqlite3 takes 1.6 µs to bind a None, ten times what any other value takes: it looks for an
-# adapter first. With ten of them in a commit and its entry that is a sixth of a put, so NULL is
-# bound as a number that stands in none of these columns.
-_NULL: Final = -1
 _INSERT_COMMIT: Final = """
 INSERT INTO commits (revision, committed_at, scope, op_id, agent, note, metadata, base_revision,
     attempt, first_entry_id, changes, accepted, digests, hash, beside)
-VALUES (?, ?, ?, NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), ?,
-    ?, ?, ?, NULLIF(?, -1), ?, ?, NULLIF(?, -1))
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_RESULT: Final = (
     "INSERT INTO operation_results (revision, fingerprint, result, checksum) VALUES (?, ?, ?, ?)"
@@ -59,8 +56,7 @@ _INSERT_RESULT: Final = (
 _INSERT_ENTRY: Final = """
 INSERT INTO entries (id, namespace, key, revision, version, operation, base_version, merged,
     value, text, ttl_us, expires_at, created_at, salt, digest)
-VALUES (?, ?, ?, ?, ?, ?, NULLIF(?, -1), NULLIF(?, -1),
-    NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), NULLIF(?, -1), ?, NULLIF(?, -1), ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPSERT_HEAD: Final = """
 INSERT INTO heads (namespace, key, entry_id, version, revision) VALUES (?, ?, ?, ?, ?)
@@ -70,7 +66,7 @@ ON CONFLICT (namespace, key) DO UPDATE SET
 _TOUCH: Final = "UPDATE entries SET expires_at = ? WHERE id = ?"
 _INSERT_READ: Final = (
     "INSERT INTO reads (revision, position, kind, namespace, key, version, base_revision, scan, "
-    "checksum) VALUES (?, ?, ?, ?, ?, ?, NULLIF(?, -1), NULLIF(?, -1), ?)"
+    "checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_CONFLICT: Final = """
 INSERT INTO conflicts (id, namespace, key, status, kind, strategy, base_version, theirs_version,
@@ -316,8 +312,8 @@ class SqliteSession:
             if len(rows.commits) == 1 and len(rows.entries) == 1:
                 # By far the most frequent batch; execute() costs half of executemany().
                 entry = rows.entries[0]
-                cursor.execute(_INSERT_COMMIT, _bound(rows.commits[0]))
-                cursor.execute(_INSERT_ENTRY, _bound(entry))
+                cursor.execute(_INSERT_COMMIT, bound(rows.commits[0]))
+                cursor.execute(_INSERT_ENTRY, bound(entry))
                 cursor.execute(
                     _UPSERT_HEAD,
                     (entry.namespace, entry.key, entry.id, entry.version, entry.revision),
@@ -325,13 +321,13 @@ class SqliteSession:
             else:
                 self._append_many(cursor, rows)
             if rows.results:
-                cursor.executemany(_INSERT_RESULT, with_checksum(rows.results))
+                cursor.executemany(_INSERT_RESULT, map(bound, with_checksum(rows.results)))
             if rows.touches:
                 cursor.executemany(_TOUCH, rows.touches)
             if rows.reads:
-                cursor.executemany(_INSERT_READ, map(_bound, with_checksum(rows.reads)))
+                cursor.executemany(_INSERT_READ, map(bound, with_checksum(rows.reads)))
             if rows.conflicts:
-                found = [(*each, checksum(each[1:])) for each in rows.conflicts]
+                found = [bound((*each, checksum(each[1:]))) for each in rows.conflicts]
                 cursor.executemany(_INSERT_CONFLICT, found)
                 tallies.note_conflicts(cursor, len(found))
             if rows.marks:
@@ -348,18 +344,19 @@ class SqliteSession:
     def _change(self, cursor: driver.Cursor, changes: Sequence[Change]) -> None:
         counted = tallies.Counted(cursor)
         for change in changes:
-            values = retention.bound(change.values)
+            values = change.values
             columns = _SEALED.get(change.name)
             if columns is not None:
                 values = values | {"checksum": checksum(values[name] for name in columns)}
+            values = bound_by_name(values)
             counted.before(change.name, values)
             change.count = cursor.execute(_CHANGES[change.name], values).rowcount
             counted.after(change.name, values, change.count)
         counted.write()
 
     def _append_many(self, cursor: driver.Cursor, rows: NewCommit) -> None:
-        cursor.executemany(_INSERT_COMMIT, map(_bound, rows.commits))
-        cursor.executemany(_INSERT_ENTRY, map(_bound, rows.entries))
+        cursor.executemany(_INSERT_COMMIT, map(bound, rows.commits))
+        cursor.executemany(_INSERT_ENTRY, map(bound, rows.entries))
         # Only the last entry of a key in the batch becomes its head.
         heads = {(entry.namespace, entry.key): entry for entry in rows.entries}
         cursor.executemany(
@@ -431,8 +428,3 @@ class SqliteSession:
         except (driver.Error, OSError):
             # A checkpoint is housekeeping: the next commit tries again.
             return
-
-
-def _bound(row: tuple[Any, ...]) -> list[Any]:
-    """A row as its values are bound, see `_NULL`."""
-    return [_NULL if value is None else value for value in row]
