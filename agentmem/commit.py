@@ -34,7 +34,7 @@ from typing import Final
 from agentmem.engines.base import Engine
 from agentmem.engines.session import CommitUnknownError, TryAgainError, WriteSession
 from agentmem.errors import AgentMemError, IndeterminateCommitError, StoreBusyError
-from agentmem.judge import Judge, looks_of, wanted
+from agentmem.judge import Judge, wanted
 from agentmem.limits import Limits
 from agentmem.marks import Marker
 from agentmem.merge.registry import MergeRegistry
@@ -333,16 +333,17 @@ class Committer:
 
     def _commit(self, batch: _Batch) -> None:
         requests = [ticket.request for ticket in batch.tickets]
-        lasting = any(request.lasts for request in requests)
+        wants = wanted(requests)
         session = batch.session = (
-            self._engine.session() if lasting else self._engine.unsynced_session()
+            self._engine.session() if wants.lasts else self._engine.unsynced_session()
         )
         batch.phase = _Phase.OPEN
         start = session.enter(
             self._limits.lock_timeout_ms,
-            *wanted(requests),
-            spaces=any(request.has_vectors for request in requests),
-            looks=looks_of(requests),
+            wants.places,
+            wants.operations,
+            spaces=wants.spaces,
+            looks=wants.looks,
         )
         batch.revision = start.position.revision
         judge = Judge(session, start, self._registry, self._limits, self._marker)

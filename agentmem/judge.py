@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agentmem.coordination.judging import StepJudge
 from agentmem.coordination.steps import NUMBER
@@ -54,33 +54,51 @@ from agentmem.stored import parse_strategies
 from agentmem.tail import Outcome, Tail
 from agentmem.values import canonical, dump, load
 
-__all__ = ["Judge", "check_writes", "looks_of", "merge_error", "merge_status", "sides", "wanted"]
+__all__ = ["Judge", "check_writes", "merge_error", "merge_status", "sides", "wanted"]
 
 _EMBEDDINGS: Final = 3  # of one request; what moves on is embedded after its commit
 _MERGING_NS: Final = 20_000_000  # of built-in merges under one hold of the lock
 
 
-def wanted(requests: Sequence[Request]) -> tuple[list[Place], list[tuple[str, str]]]:
-    """What most of a batch is judged by, to be read in one go: places and operation ids."""
-    places: dict[Place, None] = {}
+class Wanted(NamedTuple):
+    """What most of a batch is judged by, to be read in one go, and how it is to be committed.
+
+    Attributes:
+        places: whose heads.
+        operations: the (scope, op_id) pairs.
+        looks: what the steps are judged by.
+        spaces: whether the spaces are wanted.
+        lasts: whether what the batch does must survive a loss of power, as the store was opened.
+    """
+
+    places: list[Place]
+    operations: list[tuple[str, str]]
+    looks: list[Look]
+    spaces: bool
+    lasts: bool
+
+
+def wanted(requests: Sequence[Request]) -> Wanted:
+    """What a batch of requests is judged by."""
+    places: dict[Place, object] = {}
     operations: list[tuple[str, str]] = []
+    looks: dict[Look, None] = {}
+    spaces = lasts = False
     for request in requests:
+        places.update(request.writes)
+        if request.touches:
+            places.update(request.touches)
+        if request.validate and request.reads:
+            places.update(request.reads)
         if request.op_id is not None:
             operations.append((request.scope.name, request.op_id))
-        places.update(dict.fromkeys(request.writes))
-        if request.touches:
-            places.update(dict.fromkeys(request.touches))
-        if request.validate and request.reads:
-            places.update(dict.fromkeys(request.reads))
-    return list(places), operations
-
-
-def looks_of(requests: Sequence[Request]) -> list[Look]:
-    """What the steps of a batch are judged by."""
-    steps = [step for request in requests if request.steps for step in request.steps]
-    if not steps:
-        return []
-    return list(dict.fromkeys([NUMBER, *(look for step in steps for look in step.looks())]))
+        if request.steps:
+            looks[NUMBER] = None
+            for step in request.steps:
+                looks.update(dict.fromkeys(step.looks()))
+        spaces = spaces or request.has_vectors
+        lasts = lasts or request.lasts
+    return Wanted(list(places), operations, list(looks), spaces, lasts)
 
 
 class Judge:

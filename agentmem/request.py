@@ -6,7 +6,7 @@ that made it; it is never looked at by two at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -109,7 +109,7 @@ class Write:
     create_only: bool = False
     keep: bool = False
     warn: bool = False
-    steps: list[tuple[int, Any]] = field(default_factory=list)
+    steps: Sequence[tuple[int, Any]] = ()
     merged: Merged | None = None
     refused: str | None = None
     words: str | None = UNKNOWN
@@ -299,7 +299,7 @@ class Request:
     metadata: str | None = None
     fingerprint: bytes | None = None
     reads: dict[Place, int] = field(default_factory=dict)
-    scans: list[Scan] = field(default_factory=list)
+    scans: Sequence[Scan] = ()
     writes: dict[Place, Write] = field(default_factory=dict)
     touches: dict[Place, Touch] = field(default_factory=dict)
     pinned: bool = True
@@ -311,18 +311,18 @@ class Request:
     accepted: str | None = None
     change: Change | None = None
     provenance: bool = True
-    cited: list[tuple[int, Place, int]] = field(default_factory=list)
-    unchecked: list[Scan] = field(default_factory=list)
+    cited: Sequence[tuple[int, Place, int]] = ()
+    unchecked: Sequence[Scan] = ()
     watch: Watch | None = None
     undoes: bool = False
-    steps: list[Step] = field(default_factory=list)
-    earlier: list[ConflictRow] = field(default_factory=list)
+    steps: Sequence[Step] = ()
+    earlier: Sequence[ConflictRow] = ()
     embedder: Embedder | None = None
     has_vectors: bool = False
     vectors: dict[str, bytes] = field(default_factory=dict)
     embeddings: int = 0
-    late: list[tuple[int, str, bytes]] = field(default_factory=list)
-    settled: list[int] = field(default_factory=list)
+    late: Sequence[tuple[int, str, bytes]] = ()
+    settled: Sequence[int] = ()
     attempt: bytes = b""
     # The verdict: at most one of these is set.
     receipt: Receipt | None = None

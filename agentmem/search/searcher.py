@@ -117,7 +117,9 @@ class Searcher:
             EmbedderError: the embedder failed, or is not that of the namespace.
         """
         if self.embedder is None:
-            request.has_vectors = any(write.vector for write in request.writes.values())
+            for write in request.writes.values():
+                if write.vector is not None:
+                    request.has_vectors = True
             return
         request.embedder = self.embedder
         request.has_vectors = True
