@@ -479,7 +479,7 @@ class BufferedView(PinnedView):
     def _folded(self, place: Place, earlier: Write, write: Write, *, explicit: bool) -> Write:
         """Two writes to one key as one: they make one version."""
         if write.steps and earlier.steps:
-            earlier.steps = earlier.steps + write.steps
+            earlier.steps = [*earlier.steps, *write.steps]
             return earlier
         if write.steps:
             value = (

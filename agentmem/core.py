@@ -139,7 +139,7 @@ class Core:
             MergeError: a hook raised.
             IndeterminateCommitError: COMMIT failed.
         """
-        self.check_open()
+        self.engine.check()
         check_writes(len(request.writes) + len(request.steps), self.limits)
         request.provenance = self.provenance
         if self.provenance:

@@ -498,7 +498,8 @@ class Judge:
             if set_id is not None:
                 self._tail.add_vector(set_id, entry_id, revision, vector)
         rows.settled += request.settled
-        rows.conflicts += [record._replace(revision=revision) for record in conflicts]
+        for record in conflicts:
+            rows.conflicts.append(record._replace(revision=revision))
         for row in written:
             place = (row.namespace, row.key)
             self._heads[place] = row

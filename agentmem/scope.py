@@ -28,6 +28,7 @@ from agentmem.values import canonical, check_label_text
 __all__ = ["Scope", "missing", "root_scope"]
 
 _LEVELS: Final = {"read": 1, "append": 2, "write": 3}
+_APPEND: Final = _LEVELS["append"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class Scope:
 
     def is_append_only(self, place: Place) -> bool:
         """Whether present keys at a place must stay as they are."""
-        return self.level(place) == _LEVELS["append"]
+        return (self.level(place) if self.rules else self.access) == _APPEND
 
     def readable(self, labels: Labels) -> Callable[[Place], bool] | None:
         """What of a namespace (absolute labels) may be read; None: all of it.

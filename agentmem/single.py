@@ -19,7 +19,7 @@ from agentmem.errors import AgentMemError, CompactedError, ConflictError, Invali
 from agentmem.model import DELETE, MISSING, Conflict, Entry
 from agentmem.operations import PUT
 from agentmem.records import conflict_row_of, entry_of
-from agentmem.request import BLIND, Receipt, Request, Touch, Write
+from agentmem.request import Receipt, Request, Touch, Write
 from agentmem.scope import Scope, missing
 from agentmem.values import dump, load
 
@@ -164,10 +164,10 @@ class Single:
     def _prepare(self, place: Place, write: Write) -> None:
         core = self._core
         # The creation of a key by add() and put() is what "append" allows, and no more.
-        if self._scope.is_append_only(place) and not write.steps:
+        if not write.steps and self._scope.is_append_only(place):
             write.create_only = True
-        if write.base == BLIND:
-            write.warn = write.warn and core.blind_writes != "allow"
+        if write.warn and core.blind_writes == "allow":
+            write.warn = False
         if "/" in place[1] and not place[0]:
             writes.warn_slash(core, place)
 

@@ -152,14 +152,20 @@ class Tail:
         request.attempt = random[:_RANDOM_BYTES]
         rows: list[EntryRow] = []
         digests = []
-        for index, (place, outcome) in enumerate(writes, 1):
-            salt = random[index * _RANDOM_BYTES : (index + 1) * _RANDOM_BYTES]
-            row, digest = self._entry(request, place, outcome, heads[place], salt)
+        namespaces: dict[str, None] = {}  # in order of places
+        # A plain put has read nothing, and is the most frequent commit of all.
+        based = has_read(request)
+        end = _RANDOM_BYTES
+        for place, outcome in writes:
+            start, end = end, end + _RANDOM_BYTES
+            row, digest = self._entry(request, place, outcome, heads[place], random[start:end])
             rows.append(row)
             digests.append(digest)
+            namespaces[place[0]] = None
+            if outcome.base:
+                based = True
         count = 0
-        # A plain put has read nothing, and is the most frequent commit of all.
-        if has_read(request) or any(outcome.base for _place, outcome in writes):
+        if based:
             read = rows_of(
                 request,
                 self.revision,
@@ -168,19 +174,10 @@ class Tail:
             self.rows.reads += read
             count = len(read)
         self._commit(request, (first_entry_id, len(rows), request.accepted), digests, count)
-        self._mark(request, writes)
-        return rows
-
-    def _mark(self, request: Request, writes: list[tuple[Place, Outcome]]) -> None:
-        # In order of places, so that equal namespaces stand together.
-        namespaces = (
-            (writes[0][0][0],)
-            if len(writes) == 1
-            else dict.fromkeys([place[0] for place, _outcome in writes])
-        )
         self.rows.marks += self._marker.marks(
             self.revision, request.scope.name, request.agent, request.metadata, namespaces
         )
+        return rows
 
     def _entry(
         self,

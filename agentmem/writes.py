@@ -72,7 +72,9 @@ def put(
     if embed not in _EMBEDS:
         raise InvalidValueError(f"embed is 'now' or 'deferred', not {embed!r}")
     encoded = dump(value, limits)
-    write = Write(PUT, encoded, _stored_text(text, limits), ttl_microseconds(ttl_s), base, merge)
+    stored_text = None if text is None else _stored_text(text, limits)
+    ttl_us = None if ttl_s is None else ttl_microseconds(ttl_s)
+    write = Write(PUT, encoded, stored_text, ttl_us, base, merge)
     write.deferred = embed == "deferred"
     if vector is not None:
         write.vector = pack(vector, "the vector")
@@ -149,10 +151,8 @@ def ttl_microseconds(ttl_s: object) -> int | None:
     return max(1, round(ttl_s * 1_000_000))
 
 
-def _stored_text(text: str | bool | None, limits: Limits) -> str | None:
-    """``text=`` as it is stored: None follows from the value, ``""`` is hidden."""
-    if text is None:
-        return None
+def _stored_text(text: str | bool, limits: Limits) -> str:
+    """``text=`` as it is stored: ``""`` is hidden."""
     if text is True:
         raise TypeError("text is a str, False (hidden from search) or None (from the value)")
     return search_text(text, None, limits) or ""

@@ -79,7 +79,7 @@ class WritingView(View):
         )  # fmt: skip
         write.warn = not overwrite
         place = self._writable(namespace, key, "append")
-        single = self._single(commit)
+        single = Single(self._core, self._scope, **commit)
         return self._written(place, single.one("put", place, write))
 
     def put_many(
@@ -106,7 +106,7 @@ class WritingView(View):
             found[self._writable(namespace, key, "append")] = write
         if not found:
             return []
-        return self._single(commit).run("put_many", found)
+        return Single(self._core, self._scope, **commit).run("put_many", found)
 
     def add(
         self,
@@ -134,13 +134,15 @@ class WritingView(View):
         if similar is not None:
             arguments = {"text": text, "vector": vector, "embed": embed, "ttl_s": ttl_s}
             least = writes.similarity(similar)
-            return self._single(commit).add_similar(value, namespace, least, arguments)
+            return Single(self._core, self._scope, **commit).add_similar(
+                value, namespace, least, arguments
+            )
         write = writes.put(
             value, base=0, merge=False, text=text, ttl_s=ttl_s, limits=self._core.limits,
             vector=vector, embed=embed,
         )  # fmt: skip
         place = self._writable(namespace, writes.new_key(), "append")
-        single = self._single(commit)
+        single = Single(self._core, self._scope, **commit)
         return self._written(place, single.add(place, write))
 
     def delete(
@@ -161,7 +163,7 @@ class WritingView(View):
         write = writes.deletion(base, merge=merge)
         write.warn = not overwrite
         place = self._writable(namespace, key, "write")
-        return self._single(commit).one("delete", place, write)
+        return Single(self._core, self._scope, **commit).one("delete", place, write)
 
     def touch(
         self,
@@ -178,7 +180,7 @@ class WritingView(View):
         """
         moved = writes.touch(ttl_s)
         place = self._writable(namespace, key, "write")
-        return self._single(commit).touch(place, moved)
+        return Single(self._core, self._scope, **commit).touch(place, moved)
 
     def increment(
         self,
@@ -189,7 +191,7 @@ class WritingView(View):
         **commit: Unpack[CommitOptions],
     ) -> Entry[Any]:
         """Adds to a number, atomically; an absent key starts at 0. Never conflicts."""
-        single = self._single(commit)
+        single = Single(self._core, self._scope, **commit)
         return self._atomic(single, "increment", namespace, key, by, "write")
 
     def append(
@@ -200,7 +202,7 @@ class WritingView(View):
         **commit: Unpack[CommitOptions],
     ) -> Entry[Any]:
         """Appends items to a list, atomically; an absent key starts at []. Never conflicts."""
-        single = self._single(commit)
+        single = Single(self._core, self._scope, **commit)
         return self._atomic(single, "append", namespace, key, items, "append")
 
     def add_to_set(
@@ -211,7 +213,7 @@ class WritingView(View):
         **commit: Unpack[CommitOptions],
     ) -> Entry[Any]:
         """Appends those items that the list does not hold, atomically. Never conflicts."""
-        single = self._single(commit)
+        single = Single(self._core, self._scope, **commit)
         return self._atomic(single, "add_to_set", namespace, key, items, "append")
 
     def patch(
@@ -223,7 +225,7 @@ class WritingView(View):
         **commit: Unpack[CommitOptions],
     ) -> Entry[Any]:
         """Applies a JSON merge patch (RFC 7396), atomically; an absent key starts at {}."""
-        single = self._single(commit)
+        single = Single(self._core, self._scope, **commit)
         return self._atomic(single, "patch", namespace, key, merge_patch, "write")
 
     def update(
@@ -283,7 +285,7 @@ class WritingView(View):
         """As `update`, by a course of value -> new value."""
         place = self._writable(namespace, key, "write")
         ttl_us = writes.ttl_microseconds(ttl_s)
-        single = self._single(commit)
+        single = Single(self._core, self._scope, **commit)
         return single.update(place, change, default, ttl_us)
 
     def _written(self, place: Place, entry: Entry[Any] | None) -> Entry[Any]:
@@ -299,9 +301,6 @@ class WritingView(View):
         place = self._scope.place(namespace, key)
         self._scope.check(place, needed)
         return place
-
-    def _single(self, commit: CommitOptions) -> Single:
-        return Single(self._core, self._scope, **commit)
 
     def _atomic(
         self,

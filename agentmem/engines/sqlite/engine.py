@@ -157,13 +157,12 @@ class SqliteEngine(LineageReads):
         }
 
     def session(self) -> SqliteSession:
-        return self._session(self._connections)
+        return SqliteSession(
+            self._connections, self._lock, self.now, self._known_spaces, self.moment
+        )
 
     def unsynced_session(self) -> SqliteSession:
-        return self._session(self._unsynced)
-
-    def _session(self, connections: Connections) -> SqliteSession:
-        return SqliteSession(connections, self._lock, self.now, self._known_spaces, self.moment)
+        return SqliteSession(self._unsynced, self._lock, self.now, self._known_spaces, self.moment)
 
     def lane(self, timeout_s: float, *, urgent: bool) -> AbstractContextManager[bool]:
         return self._lane.alone(timeout_s, urgent=urgent)

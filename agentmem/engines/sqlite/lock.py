@@ -135,7 +135,8 @@ class FairLock:
 
     def release(self) -> None:
         """Lets go of whatever this thread holds, even if an exception struck `acquire`."""
-        if self._alone.acquire(blocking=False):  # else it is another's
+        # Who does not hold it has neither the lock nor a ticket.
+        if self._alone._is_owned():  # type: ignore[attr-defined]  # as in _let_go
             if self._asking:
                 if _HAS_TICKETS:
                     _give_up_ticket(self._turn)

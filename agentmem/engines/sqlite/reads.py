@@ -20,6 +20,7 @@ from agentmem.engines.rows import (
     StrategyRow,
 )
 from agentmem.engines.sqlite.driver import driver
+from agentmem.values import load
 
 Executes = driver.Connection | driver.Cursor
 """What a statement can be run on."""
@@ -28,6 +29,13 @@ Executes = driver.Connection | driver.Cursor
 ENTRY: Final = """
 e.id, e.namespace, e.key, e.version, e.revision, e.operation, e.base_version, e.merged, e.value,
 e.text, e.created_at, e.expires_at, c.agent, c.op_id, c.committed_at
+"""
+# One entry of a key that is asked for. The driver describes each column of each answer, which takes
+# it longer than to find the row; so all that is short comes as one column, see `entry_in`.
+_PACKED: Final = """
+e.value, e.text, CASE WHEN e.id IS NOT NULL THEN json_array(e.id, e.version, e.revision,
+    e.operation, e.base_version, e.merged, e.created_at, e.expires_at, c.agent, c.op_id,
+    c.committed_at) END
 """
 
 POSITION: Final = """
@@ -41,7 +49,7 @@ SELECT revision, committed_at, hash, first_entry_id + changes - 1 FROM commits W
 HEAD: Final = (
     """
 SELECT """
-    + ENTRY
+    + _PACKED
     + """ FROM heads h JOIN entries e ON e.id = h.entry_id
 JOIN commits c ON c.revision = e.revision
 WHERE h.namespace = ? AND h.key = ?
@@ -52,7 +60,7 @@ POSITION_AND_HEAD: Final = (
     """
 SELECT p.revision, p.committed_at, p.hash, p.first_entry_id + p.changes - 1,
 """
-    + ENTRY
+    + _PACKED
     + """ FROM commits p LEFT JOIN heads h ON h.namespace = ? AND h.key = ?
 LEFT JOIN entries e ON e.id = h.entry_id
 LEFT JOIN commits c ON c.revision = e.revision
@@ -84,7 +92,7 @@ LEFT JOIN operation_results r ON r.revision = c.revision WHERE c.scope = ? AND c
 POINT_NOW: Final = (
     """
 SELECT s.floor, """
-    + ENTRY
+    + _PACKED
     + """ FROM store s
 LEFT JOIN heads h ON h.namespace = ? AND h.key = ?
 LEFT JOIN entries e ON e.id = h.entry_id
@@ -94,7 +102,7 @@ LEFT JOIN commits c ON c.revision = e.revision
 POINT_AT: Final = (
     """
 SELECT s.floor, """
-    + ENTRY
+    + _PACKED
     + """ FROM store s
 LEFT JOIN entries e ON e.id = (
     SELECT id FROM entries WHERE namespace = ? AND key = ? AND revision <= ?
@@ -224,7 +232,18 @@ def position_and_head(
     row = connection.execute(POSITION_AND_HEAD, place).fetchone()
     if row is None:
         return Position(0, 0, b"", 0, clock()), None
-    return _end(row, clock()), EntryRow._make(row[4:]) if row[4] is not None else None
+    return _end(row, clock()), entry_in(place, row[4:])
+
+
+def entry_in(place: Place, packed: tuple[str | None, str | None, str | None]) -> EntryRow | None:
+    """The entry of a key out of the columns `_PACKED`; None if there is none."""
+    value, text, rest = packed
+    if rest is None:
+        return None
+    id, version, revision, operation, base, merged, *when_and_who = load(rest)
+    return EntryRow(
+        id, *place, version, revision, operation, base, merged, value, text, *when_and_who
+    )
 
 
 def _end(row: tuple[Any, ...], now: int) -> Position:
@@ -249,7 +268,7 @@ def point(connection: Executes, place: Place, revision: int | None) -> Point:
     else:
         row = connection.execute(POINT_AT, (*place, revision)).fetchone()
         check_floor(revision, row[0])
-    return Point(row[0], EntryRow._make(row[1:]) if row[1] is not None else None)
+    return Point(row[0], entry_in(place, row[1:]))
 
 
 def entry_at(connection: Executes, place: Place, revision: int) -> EntryRow | None:

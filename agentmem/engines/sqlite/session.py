@@ -246,7 +246,7 @@ class SqliteSession:
             execute = self._open().execute
             for place in places:
                 row = execute(reads.HEAD, place).fetchone()
-                found[place] = EntryRow._make(row) if row is not None else None
+                found[place] = reads.entry_in(place, row) if row is not None else None
         except driver.Error as error:
             raise translated(error, self._connections.path) from error
         return found
@@ -307,7 +307,8 @@ class SqliteSession:
         """Nothing is guessed here."""
 
     def append(self, rows: NewCommit) -> None:
-        cursor = self._open()
+        cursor = self._cursor
+        assert cursor is not None, "the session was not entered"
         try:
             if len(rows.commits) == 1 and len(rows.entries) == 1:
                 # By far the most frequent batch; execute() costs half of executemany().
@@ -365,7 +366,8 @@ class SqliteSession:
         )
 
     def commit(self) -> None:
-        cursor = self._open()
+        cursor = self._cursor
+        assert cursor is not None, "the session was not entered"
         try:
             cursor.execute("COMMIT")
         except driver.Error as error:
