@@ -15,35 +15,32 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
-from agentmem import writes
 from agentmem.core import Core
-from agentmem.course import attempted, drive
 from agentmem.engines.rows import (
     EntryRow,
-    KnownOperation,
     Place,
 )
-from agentmem.errors import AccessDeniedError, AgentMemError, ConflictError, LimitExceededError
+from agentmem.errors import AccessDeniedError, ConflictError, LimitExceededError
 from agentmem.history.derivation import held_by, ref_of
 from agentmem.history.inverse import inverse_of_operation
 from agentmem.history.lineage import Node, nodes_of
 from agentmem.history.tainted import Spoilt, spoilt_by
 from agentmem.history.undoing import Plan, Undo, Undone, planned
+from agentmem.history.undoing_commit import UndoingCommit
 from agentmem.merge.registry import Match
 from agentmem.merge.strategy import Unmergeable
 from agentmem.model import DELETE, MISSING, Commit, display_key
 from agentmem.namespaces import decode, encode
 from agentmem.provenance import RESTORED, UNDONE
 from agentmem.records import commit_from
-from agentmem.request import Receipt, Request, Watch
+from agentmem.request import Receipt, Watch
 from agentmem.scope import Scope
 from agentmem.single import CommitOptions
-from agentmem.values import canonical, dump, load
+from agentmem.values import dump, load
 
 __all__ = ["Contamination", "revert_derived"]
 
-_ATTEMPTS: Final = 20
-_MARK: Final = "reverts_derived"  # in the metadata of the commit: [namespace, key, version]
+_SOURCE: Final = "reverts_derived"  # in the metadata of the commit: [namespace, key, version]
 _MAX_SPOILT: Final = 100_000
 
 
@@ -130,51 +127,43 @@ class _Cleaning:
         self._scope = scope
         self._root = root
         self._merge = merge
-        self._mismatch = options.get("on_mismatch", "error")
-        fields = [options.get(name) for name in ("agent", "op_id", "note", "metadata")]
-        self._agent, self._op_id, note, metadata = writes.commit_fields(scope, *fields)
-        name = display_key(scope.relative(root.namespace), root.key)
-        mark = [list(scope.relative(root.namespace)), root.key, root.version]
-        self._note = f"revert of all derived from {name} version {root.version}"
-        if note is not None:
-            self._note = note
-        marks = (load(metadata) if metadata else {}) | {_MARK: mark}
-        self._metadata = canonical(marks).decode()
-        self._fingerprint = writes.fingerprint("revert derived", (), mark)
+        labels = scope.relative(root.namespace)
+        name = display_key(labels, root.key)
+        source = [list(labels), root.key, root.version]
+        self._commit = UndoingCommit(
+            core,
+            scope,
+            options,
+            what=f"revert of all derived from {name} version {root.version}",
+            request=("revert derived", source),
+            found_by={_SOURCE: source},
+        )
         self._refused: set[tuple[Place, int]] = set()  # versions that a hook could not merge
 
     def run(self, *, dry_run: bool) -> Contamination:
         """Plans, and does it unless it is a dry run."""
         if dry_run:
             return self._told(self._planned(), None, None)
-        if (known := self._known()) is not None:
-            first = self._core.commit_by(known.revision, self._scope, replayed=True)
-            return self._told(None, first, None)
-        for attempt in range(1, _ATTEMPTS + 1):
-            last = attempt == _ATTEMPTS
-            trial = attempted(lambda last=last: self._attempt(last=last))  # type: ignore[misc]  # binds the loop's variable
-            found = drive(self._core.lane.attempt(attempt, trial))
-            if found is not None:
-                return found
-        raise AgentMemError("unreachable: the last attempt returns or raises")
+        if (known := self._commit.known()) is not None:
+            return self._told(None, self._commit.first(known), None)
+        return self._commit.attempted(self._attempt)
 
-    def _attempt(self, *, last: bool) -> Contamination | None:
+    def _attempt(self, last: bool) -> Contamination | None:
         """Plans and does it; None: something moved in between."""
         plan = self._planned()
-        if not plan.undoing.writes and self._op_id is None:
+        if not plan.undoing.writes and self._commit.op_id is None:
             return self._told(plan, None, None)
-        request = self._request(plan, last=last)
+        watch = Watch(plan.revision, plan.spoilt.met_by)
+        request = self._commit.request(plan.undoing, record=last, watch=watch)
         try:
-            receipt = self._core.run(request)
+            receipt = self._commit.run(request)
         except ConflictError as error:
             if last:
                 raise
             self._refuse(plan, error)
             return None
         if receipt.known is not None:
-            self._core.check_known(request, receipt, self._mismatch)
-            first = self._core.commit_by(receipt.known.revision, self._scope, replayed=True)
-            return self._told(None, first, None)
+            return self._told(None, self._commit.first(receipt.known.revision), None)
         commit = commit_from(request, receipt, self._scope) if receipt.revision else None
         return self._told(plan, commit, receipt)
 
@@ -209,39 +198,6 @@ class _Cleaning:
             commit,
             engine.unkept(self._root.revision),
             engine.floor() <= self._root.revision,
-        )
-
-    # The request.
-
-    def _known(self) -> KnownOperation | None:
-        if self._op_id is None:
-            return None
-        row = self._core.engine.operation(self._scope.name, self._op_id)
-        if row is None:
-            return None
-        known = KnownOperation(row.revision, row.fingerprint)
-        empty = Request(self._scope, self._op_id, self._agent, 0, 0, fingerprint=self._fingerprint)
-        self._core.check_known(empty, Receipt(row.revision, None, [], known=known), self._mismatch)
-        return known
-
-    def _request(self, plan: _Plan, *, last: bool) -> Request:
-        undoing = plan.undoing
-        return Request(
-            self._scope,
-            self._op_id,
-            self._agent,
-            0,
-            0,
-            note=self._note,
-            metadata=self._metadata,
-            fingerprint=self._fingerprint if self._op_id is not None else None,
-            reads=undoing.reads,
-            writes=undoing.writes,
-            pinned=False,
-            record=last,
-            cited=undoing.cited,
-            undoes=True,
-            watch=Watch(plan.revision, plan.spoilt.met_by),
         )
 
     # The plan.

@@ -484,6 +484,34 @@ def test_a_key_that_is_as_before_and_then_moves_is_looked_at_again(
     assert [record.kind for record in store.audit.conflicts()] == ["write"]
 
 
+def test_a_key_that_moves_and_is_as_before_each_time_is_a_conflict_in_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = store._core
+    run = core.run
+    looked = 0
+
+    def write_first(request: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        with monkeypatch.context() as patched:
+            patched.setattr(core, "run", run)
+            for value in (9, 1):
+                store.put("a", value, overwrite=True)
+            return run(request)
+
+    store.put_many({"a": 1, "b": 1})
+    store.put_many({"a": 2, "b": 2}, overwrite=True)
+    store.put("a", 1)
+    monkeypatch.setattr(core, "run", write_first)
+    with pytest.raises(ConflictError, match="'a'") as caught:
+        store.audit.revert_commit(2)
+    assert looked == 20
+    assert [conflict.kind for conflict in caught.value.conflicts] == ["read"]
+    assert values(store) == {"a": 1, "b": 2}
+    assert [record.kind for record in store.audit.conflicts()] == ["read"]
+
+
 def test_nothing_to_undo_writes_nothing(store: Store) -> None:
     with store.transaction(op_id="op"):
         pass
