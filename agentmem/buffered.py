@@ -6,7 +6,7 @@ import threading
 from abc import abstractmethod
 from builtins import list as List  # noqa: N812  # the method list() hides the type in the class
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentmem import writes
 from agentmem.core import Core
@@ -25,9 +25,11 @@ from agentmem.records import entry_of, text_of
 from agentmem.request import SNAPSHOT, Scan, Touch, Write
 from agentmem.scope import Scope, missing
 from agentmem.search.query import SearchQuery
-from agentmem.search.searcher import Found
 from agentmem.values import canonical, dump, load
 from agentmem.views import PinnedView, Query
+
+if TYPE_CHECKING:
+    from agentmem.search.finder import Found
 
 __all__ = ["BufferedView"]
 
@@ -176,7 +178,8 @@ class BufferedView(PinnedView):
             entry = self._pending(place, write, row)
             own[place] = (entry, searcher.vector_of(place, write, entry, self._vectors))
         view = (self._revision, self._instant)
-        found = searcher.search(self._scope, query, view, own, self._vectors)
+        reading = self._core.engine.reading()
+        found = searcher.search(self._scope, query, view, reading, own, self._vectors)
         scan = scan_of(found, within, self._scope.readable(query.labels))
         (self._scans if query.track else self._unchecked).append(scan)
         return found

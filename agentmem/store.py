@@ -78,7 +78,12 @@ class Store(WritingView, CoordinatingView):
         return self._now()._namespaces(query)
 
     def _search(self, query: SearchQuery) -> List[Hit]:
-        return self._now()._search(query)
+        core = self._core
+        core.check_open()
+        reading = core.engine.reading()
+        view = (reading.position.revision, reading.position.now)
+        found = core.searcher.search(self._scope, query, view, reading)
+        return found.answer.hits(query, self._scope)
 
     @property
     def revision(self) -> int:

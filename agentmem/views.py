@@ -335,8 +335,9 @@ class PinnedView(View):
         return found
 
     def _search(self, query: SearchQuery) -> List[Hit]:
-        self._core.check_open()
-        found = self._core.searcher.search(self._scope, query, (self._revision, self._instant))
+        core, view = self._core, (self._revision, self._instant)
+        core.check_open()
+        found = core.searcher.search(self._scope, query, view, core.engine.reading())
         return found.answer.hits(query, self._scope)
 
     def _count(self, query: Query) -> int:

@@ -89,8 +89,7 @@ def _exact_of(bench: Bench, name: str, size: int) -> dict[str, Figure]:
                 ),
             },
         )
-        live = store._core.searcher._live.values()
-        held = sum(each.nbytes for each in live)
+        held = store._core.searcher.finder().nbytes
         _fill(store, _vectors(_LATER, 3), first=len(vectors), page=1)
         later = interleave(
             bench,

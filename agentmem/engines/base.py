@@ -44,7 +44,31 @@ from agentmem.engines.rows import (
 from agentmem.engines.session import WriteSession
 from agentmem.errors import CompactedError
 
-__all__ = ["Engine", "check_floor"]
+__all__ = ["Engine", "Reading", "check_floor"]
+
+
+class Reading(Protocol):
+    """What one search, of one thread, reads by ids: as of when it began, or later."""
+
+    @property
+    def position(self) -> Position:
+        """The end of the log."""
+
+    @property
+    def spaces_count(self) -> int:
+        """How often `Engine.spaces` has changed."""
+
+    def entries(self, ids: Sequence[int], revision: int, *, now: bool) -> list[EntryRow]:
+        """The entries with these ids, in any order, without the compacted ones.
+
+        Args:
+            revision: of the view that asks: the floor is checked against it.
+            now: the floor as of now counts, since other things were read after the reading began;
+                False: the one as of when the entries were read will do.
+        """
+
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        """As `Engine.vectors`."""
 
 
 class Engine(Protocol):
@@ -275,11 +299,8 @@ class Engine(Protocol):
 
     # Search.
 
-    def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
-        """The entries with these ids, in any order, without the compacted ones.
-
-        ``revision`` is that of the view that asks: the floor is checked against it.
-        """
+    def reading(self) -> Reading:
+        """Begins to read what a search needs."""
 
     def text_hits(
         self, words: Sequence[str], within: Range, revision: int, limit: int

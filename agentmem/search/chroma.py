@@ -102,15 +102,14 @@ class Reader:
         """How many rows it has."""
         return int(self._rows.count())
 
-    def nearest(self, vector: Vector, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def nearest(self, vector: Vector, k: int) -> tuple[list[int], list[float]]:
         """Ids and cosine distances, nearest first."""
         if k < 1:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+            return [], []
         found = self._rows.query(
             query_embeddings=vector.reshape(1, -1), n_results=k, include=["distances"]
         )
-        ids = np.array([int(each) for each in found["ids"][0]], dtype=np.int64)
-        return ids, np.array(found["distances"][0], dtype=np.float32)
+        return [int(each) for each in found["ids"][0]], found["distances"][0]
 
     def close(self) -> None:
         """Lets go of the folder."""

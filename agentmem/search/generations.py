@@ -243,7 +243,7 @@ class Generation:
         # Who is still searching in it keeps it open after another has been published.
         self._close = weakref.finalize(self, _close, reader, view, lock, os.getpid())
 
-    def nearest(self, vector: Vector, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def nearest(self, vector: Vector, k: int) -> tuple[list[int], list[float]]:
         """Ids and cosine distances of the rows nearest to a direction, nearest first; at most k.
 
         Raises:

@@ -27,7 +27,7 @@ from agentmem.engines.rows import (
     VectorSet,
 )
 from agentmem.limits import Limits
-from agentmem.search import chroma
+from agentmem.search import chroma, quantized
 from agentmem.search.beside import Progress, tell, write_beside
 from agentmem.search.generations import BrokenGenerationError, Generations, Published
 from agentmem.search.vectors import directions, unpack_many
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from agentmem.search.vectors import Floats
 
-__all__ = ["SMALL", "build_indexes", "position_of", "published_of", "wants_index"]
+__all__ = ["build_indexes", "is_large", "position_of", "published_of", "wants_index"]
 
-SMALL: Final = 20_000
-"""Vectors that are looked at one by one: an index pays only for more."""
+_SMALL: Final = 20_000
+_SMALL_QUANTIZED: Final = 50_000
 
 _PAGE: Final = 5_000
 _MAX_DEAD: Final = 5  # one row in so many: then it is built from nothing
@@ -63,13 +63,22 @@ def position_of(row: GenerationRow) -> Position:
     return Position(row.revision, 0, row.hash, row.last_entry_id, 0)
 
 
+def is_large(engine: Engine, vector_set: VectorSet, within: Range = _ROOT) -> bool:
+    """Whether an index pays for the vectors of a set; else they are looked at one by one."""
+    small = _SMALL
+    if quantized.is_usable() and engine.index_folder(vector_set.id) is not None:
+        # Below this a look at them all takes no longer than a search by Chroma.
+        small = _SMALL_QUANTIZED
+    return engine.count_vectors(vector_set.id, within, small + 1) > small
+
+
 def wants_index(engine: Engine, vector_set: VectorSet, index: str) -> bool:
     """Whether a set is to have an index: by name, or because it is large."""
     if index == "exact" or engine.index_folder(vector_set.id) is None:
         return False
     if index == "chroma":
         return True
-    return chroma.is_installed() and (engine.count_vectors(vector_set.id, _ROOT, SMALL + 1) > SMALL)
+    return chroma.is_installed() and is_large(engine, vector_set)
 
 
 def build_indexes(
@@ -99,8 +108,8 @@ def build_indexes(
         vector_set = spaces.sets[set_id]
         if engine.index_folder(set_id) is None:
             # By the database itself, which keeps it from then on.
-            large = engine.count_vectors(set_id, _ROOT, SMALL + 1) > SMALL
-            done += index != "exact" and large and engine.build_nearest(vector_set)
+            large = index != "exact" and is_large(engine, vector_set)
+            done += large and engine.build_nearest(vector_set)
         elif wants_index(engine, vector_set, index):
             done += _build(engine, limits, vector_set, progress, lag, wait, stopped)
     return done

@@ -37,7 +37,7 @@ LOOK_S: Final = 0.5
 """After so long it is looked again whether the log was replaced."""
 
 _LAG: Final = 2_000  # entries; an index that is further behind is brought up to date
-_SAME_FOR: Final = 1_000  # revisions for which a count of vectors is believed
+_SAME_FOR: Final = 1_000  # revisions for which it is believed how many vectors there are
 
 _log = logging.getLogger("agentmem")
 
@@ -61,7 +61,7 @@ class Indexes:
         self._index = index
         self._lock = threading.Lock()  # protects what follows
         self._opened: dict[int, _Open] = {}
-        self._counts: dict[tuple[int, str], tuple[int, int]] = {}
+        self._large: dict[tuple[int, str], tuple[int, bool]] = {}
         self._builder: threading.Thread | None = None
         self._closed = False
         self._pid = os.getpid()
@@ -97,17 +97,17 @@ class Indexes:
         return self._is_large(vector_set, within, revision)
 
     def _is_large(self, vector_set: VectorSet, within: Range, revision: int) -> bool:
-        from agentmem.search.indexer import SMALL
+        from agentmem.search.indexer import is_large
 
         in_folders = self._engine.index_folder(vector_set.id) is not None
         if in_folders and self._index == "chroma" and not within.namespace:
             return True
         key = (vector_set.id, within.namespace)
-        known = self._counts.get(key)
+        known = self._large.get(key)
         if known is None or abs(revision - known[0]) > _SAME_FOR:
-            count = self._engine.count_vectors(vector_set.id, within, SMALL + 1)
-            known = self._counts[key] = (revision, count)
-        return known[1] > SMALL
+            large = is_large(self._engine, vector_set, within)
+            known = self._large[key] = (revision, large)
+        return known[1]
 
     def _open(self, vector_set: VectorSet, row: GenerationRow) -> _Open | None:
         from agentmem.search.generations import BrokenGenerationError, Generations

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -30,22 +30,41 @@ from agentmem.engines.rows import (
     VectorRow,
     VectorSet,
 )
+from agentmem.search import quantized
 from agentmem.search.vectors import directions, similarities, unpack_many
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from agentmem.search.quantized import Codes
     from agentmem.search.vectors import Floats, Vector
 
 __all__ = ["LiveVectors", "Rows"]
+
+N = TypeVar("N", bound=np.generic)
 
 _PAGE: Final = 4_096  # rows that are loaded at once
 _LEAST_BLOCK: Final = 512  # small ones cost a call each, whatever they hold
 _GROWTH: Final = 16  # a new block has a sixteenth of the rows that are there
 _MAX_BLOCK: Final = 8_192
+_MAX_SHOWN: Final = 8  # views of the rows that are kept until something changes
 _MAX_DEAD: Final = 8  # rows that were replaced are dropped when they are more than one in eight
 _FEW: Final = 1_024  # ... and more than these
 _FOR_EVER: Final = 2**63 - 1
+_LEAST_QUANTIZED: Final = 1_024  # rows; of fewer the float32 numbers are read as fast
+_COLUMNS: Final = ("_ids", "_since", "_until", "_places", "_steps")  # of each row
+_INVALID: Final = -4.0  # less than what any row could be
+
+
+class _Small:
+    """The rows of some blocks with eight bits a number; see `quantized`."""
+
+    __slots__ = ("blocks", "loss", "steps")
+
+    def __init__(self, blocks: list[Codes], steps: Vector, loss: float) -> None:
+        self.blocks = blocks
+        self.steps = steps
+        self.loss = loss
 
 
 class Rows:
@@ -59,6 +78,7 @@ class Rows:
         self,
         ids: NDArray[np.int64],
         blocks: list[Floats],
+        small: _Small | None,
         valid: NDArray[np.bool_] | None,
         slots: dict[int, int],
         within: NDArray[np.int64] | None,
@@ -66,6 +86,7 @@ class Rows:
     ) -> None:
         self.ids = ids if within is None else ids[within]
         self._blocks = blocks
+        self._small = small if len(self.ids) >= _LEAST_QUANTIZED else None
         self._valid = valid
         self._slots = slots
         self._within = within
@@ -74,8 +95,37 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def near(self, query: Vector) -> NDArray[np.float32]:
-        """The similarity of each row to a direction, good to about 1e-6; -2 for what is invalid."""
+    @property
+    def are_quantized(self) -> bool:
+        """Whether there is a first look at them that is faster."""
+        return self._small is not None
+
+    def glance(self, query: Vector) -> tuple[Vector, float]:
+        """The similarity of each row to a direction, about, and how far off that can be.
+
+        Rows that are not valid are less similar than any other.
+        """
+        small = self._small
+        assert small is not None, "are_quantized was asked"
+        blocks, steps = small.blocks, small.steps
+        if self._within is not None:
+            blocks, steps = [_taken(blocks, self._within)], steps[self._within]
+        codes, step, lost = quantized.quantize_one(query)
+        found = steps * step
+        start = 0
+        for block in blocks:
+            end = start + len(block)
+            found[start:end] *= quantized.dots(block, codes)
+            start = end
+        if self._valid is not None:
+            found[~self._valid] = _INVALID
+        return found, quantized.error(small.loss, lost)
+
+    def near(self, query: Vector) -> Vector:
+        """The similarity of each row to a direction, as float32 numbers give it.
+
+        Rows that are not valid are less similar than any other.
+        """
         if not len(self.ids):
             found = np.empty(0, dtype=np.float32)
         elif self._within is not None:
@@ -89,16 +139,14 @@ class Rows:
                 np.matmul(block, query, out=found[start : start + len(block)])
                 start += len(block)
         if self._valid is not None:
-            found[~self._valid] = -2
+            found[~self._valid] = _INVALID
         return found
 
-    def exact(self, positions: NDArray[np.int64], query: Vector) -> NDArray[np.float64]:
-        """The similarity of some rows, as `similarities` gives it."""
-        if not len(positions):
-            return np.empty(0)
+    def directions(self, positions: NDArray[np.int64]) -> Floats:
+        """The directions of some rows."""
         if self._within is not None:
             positions = self._within[positions]
-        return similarities(_taken(self._blocks, positions), query)
+        return _taken(self._blocks, positions)
 
     def of(self, entries: list[int], query: Vector) -> dict[int, float]:
         """The similarities of these entries, as far as they had a vector by then."""
@@ -112,13 +160,13 @@ class Rows:
         return dict(zip(known, similarities(taken, query).tolist(), strict=True))
 
 
-def _taken(blocks: list[Floats], positions: NDArray[np.int64]) -> Floats:
+def _taken(blocks: list[NDArray[N]], positions: NDArray[np.int64]) -> NDArray[N]:
     if len(blocks) == 1:
-        found: Floats = blocks[0][positions]
+        found: NDArray[N] = blocks[0][positions]
         return found
     ends = np.cumsum([len(block) for block in blocks])
     block_of = np.searchsorted(ends, positions, side="right")
-    found = np.empty((len(positions), blocks[0].shape[1]), dtype=np.float32)
+    found = np.empty((len(positions), blocks[0].shape[1]), dtype=blocks[0].dtype)
     for number in np.unique(block_of):
         chosen = block_of == number
         found[chosen] = blocks[number][positions[chosen] - (ends[number] - len(blocks[number]))]
@@ -154,6 +202,8 @@ class LiveVectors:
         self.within = within
         self._lock = threading.Lock()  # protects all that changes, while it changes
         self._blocks: list[Floats] = []
+        self._codes: list[Codes] = []  # as many rows in each
+        self._quantizes = quantized.is_usable()
         self._room = 0  # rows for which there is place in the blocks
         self._count = 0
         self._dead = 0
@@ -161,11 +211,14 @@ class LiveVectors:
         self._since = np.empty(0, dtype=np.int64)
         self._until = np.empty(0, dtype=np.int64)
         self._places = np.empty(0, dtype=np.int32)  # the namespace of each row
+        self._steps = np.empty(0, dtype=np.float32)
+        self._loss = 0.0  # the largest of all rows
         self._slots: dict[int, int] = {}
         self._namespaces: dict[str, int] = {}
         self._newest = 0  # the largest `since`
         self.ended: dict[int, int] = {}
         self._follows = since is not None
+        self._shown: dict[tuple[int, str], Rows] = {}  # by revision and namespace
         self.at = since if since is not None else engine.position()
         self.origin = self.at.revision
         if since is None:
@@ -177,8 +230,8 @@ class LiveVectors:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays."""
-        small = self._ids.nbytes + self._since.nbytes + self._until.nbytes + self._places.nbytes
-        return small + sum(block.nbytes for block in self._blocks)
+        arrays = [getattr(self, name) for name in _COLUMNS]
+        return sum(int(each.nbytes) for each in [*arrays, *self._blocks, *self._codes])
 
     def fits(self, position: Position) -> bool:
         """Whether the log still holds what was read: it was neither replaced nor compacted."""
@@ -206,6 +259,8 @@ class LiveVectors:
             changes = self._engine.vector_changes(self._set.id, self.within, self.at, position)
             if self._engine.floor() > self.at.revision:
                 return False
+            if changes:
+                self._shown.clear()
             self._add([row for row in changes if row.vector is not None])
             for row in changes:
                 if row.previous is not None:
@@ -218,22 +273,35 @@ class LiveVectors:
     def rows(self, revision: int, namespace: str) -> Rows:
         """What is valid at a revision from `origin` to that of `at`, below a namespace."""
         with self._lock:
-            count = self._count
-            ids, since, until = self._ids[:count], self._since[:count], self._until[:count]
-            blocks, slots = list(self._blocks), self._slots
-            if blocks:
-                blocks[-1] = blocks[-1][: len(blocks[-1]) - (self._room - count)]
-            valid = late = None
-            if self._newest > revision:
-                late = since > revision
-            if self._dead or self._newest > revision:
-                valid = (since <= revision) & (until > revision)
-            within = None
-            if namespace != self.within.namespace:
-                within = self._below(namespace, count)
-        if within is not None and valid is not None:
-            within, valid = within[valid[within]], None
-        return Rows(ids, blocks, valid, slots, within, late)
+            known = self._shown.get((revision, namespace))
+            if known is None:
+                if len(self._shown) >= _MAX_SHOWN:
+                    self._shown.clear()
+                known = self._shown[revision, namespace] = self._rows_at(revision, namespace)
+            return known
+
+    def _rows_at(self, revision: int, namespace: str) -> Rows:
+        count = self._count
+        ids, since, until = self._ids[:count], self._since[:count], self._until[:count]
+        blocks, codes = list(self._blocks), list(self._codes)
+        unused = self._room - count
+        if blocks:
+            blocks[-1] = blocks[-1][: len(blocks[-1]) - unused]
+        small = None
+        if codes:
+            codes[-1] = codes[-1][: len(codes[-1]) - unused]
+            small = _Small(codes, self._steps[:count], self._loss)
+        valid = late = None
+        if self._newest > revision:
+            late = since > revision
+        if self._dead or self._newest > revision:
+            valid = (since <= revision) & (until > revision)
+        within = None
+        if namespace != self.within.namespace:
+            within = self._below(namespace, count)
+            if valid is not None:
+                within, valid = within[valid[within]], None
+        return Rows(ids, blocks, small, valid, self._slots, within, late)
 
     def _below(self, namespace: str, count: int) -> NDArray[np.int64]:
         chosen = np.zeros(len(self._namespaces) + 1, dtype=np.bool_)
@@ -261,9 +329,12 @@ class LiveVectors:
         """Makes place for more rows."""
         if rows <= 0:
             return
-        self._blocks = [*self._blocks, np.empty((rows, self._set.dimension), dtype=np.float32)]
+        shape = (rows, self._set.dimension)
+        self._blocks = [*self._blocks, np.empty(shape, dtype=np.float32)]
+        if self._quantizes:
+            self._codes = [*self._codes, np.empty(shape, dtype=np.int8)]
         self._room += rows
-        for name in ("_ids", "_since", "_until", "_places"):
+        for name in _COLUMNS:
             old = getattr(self, name)
             new = np.zeros(self._room, dtype=old.dtype)
             new[: self._count] = old[: self._count]
@@ -285,6 +356,11 @@ class LiveVectors:
             at = self._count - start
             take = min(len(rows) - done, self._room - self._count)
             self._blocks[-1][at : at + take] = matrix[done : done + take]
+            if self._quantizes:
+                codes, steps, loss = quantized.quantize(matrix[done : done + take])
+                self._codes[-1][at : at + take] = codes
+                self._steps[self._count : self._count + take] = steps
+                self._loss = max(self._loss, loss)
             for row in rows[done : done + take]:
                 self._put(row)
             done += take
@@ -318,11 +394,13 @@ class LiveVectors:
         if self._follows or origin > revision:
             return  # what it follows from must stay
         keep = np.flatnonzero(until > origin)
-        matrix, ids = _taken(self._blocks, keep), self._ids[keep]
-        kept = (self._since[keep], until[keep], self._places[keep])
-        self._blocks = [matrix]
-        self._ids, self._room, self._count = ids, len(keep), len(keep)
-        self._since, self._until, self._places = kept
-        self._slots = {int(entry): slot for slot, entry in enumerate(ids)}
+        matrix = _taken(self._blocks, keep)
+        codes = [_taken(self._codes, keep)] if self._codes else []
+        columns = {name: getattr(self, name)[keep] for name in _COLUMNS}
+        self._blocks, self._codes = [matrix], codes
+        self._room = self._count = len(keep)
+        for name, column in columns.items():
+            setattr(self, name, column)
+        self._slots = {int(entry): slot for slot, entry in enumerate(self._ids)}
         self._dead = int((self._until < _FOR_EVER).sum())
         self.origin = max(self.origin, origin)

@@ -15,10 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agentmem.engines.base import (
-    Engine,
-    check_floor,
-)
+from agentmem.engines.base import Engine, Reading, check_floor
 from agentmem.engines.rows import (
     EntryRow,
     Place,
@@ -140,6 +137,7 @@ class Plan:
     def __init__(
         self,
         engine: Engine,
+        reading: Reading,
         scope: Scope,
         query: SearchQuery,
         view: tuple[int, int],
@@ -157,6 +155,7 @@ class Plan:
             weight: of words in hybrid ranking.
         """
         self._engine = engine
+        self._reading = reading
         self._scope = scope
         self._query = query
         self._revision, self._instant = view
@@ -168,6 +167,13 @@ class Plan:
         self._allowed = scope.readable(query.labels)
         self._within = encode(query.labels)
         self._rows: dict[int, EntryRow | None] = {}  # None: the view may not see it
+        is_restricted = (
+            self._within
+            or self._own.entries
+            or self._allowed is not None
+            or query.filter is not None
+        )
+        self._sees = self._may_see if is_restricted else None
         self._has_looked = False  # at the floor, after all else was read
         # Own writes have ids below 0.
         self._own_places = {-1 - index: place for index, place in enumerate(self._own.entries)}
@@ -214,18 +220,21 @@ class Plan:
         words = texts.scores if self._query.mode != "vector" else {}
         by_vector = self._query.mode == "vector" and not self._own_places
         self._load(list(near) if by_vector else [id for id in {**words, **near} if id >= 0])
-        found = (
-            self._near(near)
-            if by_vector
-            else [each for each in self._candidates(words, near) if self._wanted(each)]
-        )
-        most = max(found, key=lambda each: each.text, default=None)
-        best_text = most.text if most is not None else 0.0
-        if not complete and not best_text and not texts.complete:
-            return None  # what the others are measured by lies deeper
-        for each in found:
-            score = combined(self._query, self._weight, each.text, each.similar, best_text)
-            each.score = decayed(self._query, score, each.row, self._instant)
+        most: Ranked | None = None
+        best_text = 0.0
+        if by_vector:
+            found = self._near(near)
+        else:
+            found = [each for each in self._candidates(words, near) if self._wanted(each)]
+            most = max(found, key=lambda each: each.text, default=None)
+            best_text = most.text if most is not None else 0.0
+            if not complete and not best_text and not texts.complete:
+                return None  # what the others are measured by lies deeper
+            for each in found:
+                each.score = combined(self._query, self._weight, each.text, each.similar, best_text)
+        if self._query.half_life_us is not None:
+            for each in found:
+                each.score = decayed(self._query, each.score, each.row, self._instant)
         found = self._cut(found)
         found.sort(key=_rank)
         depth = self._query.depth
@@ -257,19 +266,21 @@ class Plan:
         if not new:
             return
         self._rows.update(dict.fromkeys(new))
-        for row in self._engine.entries(new, self._revision):
-            if self._sees(row):
-                self._rows[row.id] = row
+        # With words the floor is looked at in the end.
+        now = not self._query.words and (self._vectors is None or not self._vectors.in_memory)
+        rows, revision, instant, sees = self._rows, self._revision, self._instant, self._sees
+        for row in self._reading.entries(new, revision, now=now):
+            if row.revision <= revision and row.visible_at(instant) and (sees is None or sees(row)):
+                rows[row.id] = row
         # What else would be read for the words of these entries comes after it.
         self._has_looked = not self._query.words
 
-    def _sees(self, row: EntryRow) -> bool:
+    def _may_see(self, row: EntryRow) -> bool:
+        """Whether an entry that is there passes what the view and the query are restricted to."""
         place = (row.namespace, row.key)
         return (
-            row.revision <= self._revision
-            and row.visible_at(self._instant)
             # An index may be one of a whole store: what it gives can lie anywhere.
-            and row.namespace.startswith(self._within)
+            row.namespace.startswith(self._within)
             and place not in self._own.entries
             and (self._allowed is None or self._allowed(place))
             and (
@@ -281,7 +292,7 @@ class Plan:
         """The candidates where vectors alone count, and the view has written nothing itself."""
         rows = self._rows
         return [
-            Ranked((row.namespace, row.key), row, None, 0.0, similar)
+            Ranked((row.namespace, row.key), row, None, 0.0, similar, similar)
             for id, similar in near.items()
             if (row := rows[id]) is not None
         ]

@@ -28,7 +28,7 @@ def main() -> None:
         towards = np.array(vector, dtype=np.float32)
         ids, distances = reader.nearest(towards, min(5, asked["live"]))
         # Of equal rows, another can come first; a row without a direction is near to none.
-        if towards.any() and entry_id not in ids and not (len(ids) and distances[0] < _NEAR):
+        if towards.any() and entry_id not in ids and not (ids and distances[0] < _NEAR):
             sys.exit(f"row {entry_id} is not found by its own vector")
     reader.close()
 

@@ -18,8 +18,8 @@ from agentmem.engines.rows import (
     Range,
 )
 from agentmem.request import Scan
+from agentmem.search.finder import Found
 from agentmem.search.planner import Ranked, combined, decayed
-from agentmem.search.searcher import Found
 from agentmem.search.vectors import directions, similarities, unpack_many
 from agentmem.search.words import found_by
 from agentmem.staleness import World

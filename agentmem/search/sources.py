@@ -8,14 +8,13 @@ as exactly as the index does the others.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from agentmem.engines.base import (
-    Engine,
-)
+from agentmem.engines.base import Engine, Reading
 from agentmem.engines.rows import (
     EntryRow,
     Place,
@@ -49,6 +48,10 @@ __all__ = [
 
 _ALL: Final = 2**63 - 1
 _GROUP: Final = 32
+_VALID: Final = -2.0  # rows that are not valid are said to be less similar than this
+_LEAST: Final = -8.0  # less than anything is said to be
+_FEW: Final = 64  # more than asked for: for these, to sort out with 32 bits pays no more
+_MANY: Final = 8  # one row in so many is as long to look at alone as all are
 _log = logging.getLogger("agentmem")
 
 MAX_DEPTH: Final = 2_048
@@ -176,11 +179,13 @@ class VectorSource(Protocol):
     """Entries near the query's vector, nearest first.
 
     Attributes:
+        in_memory: whether all that it looks at is in memory: it reads nothing from the log.
         scores: the similarities of those found so far, by entry.
         complete: whether these are all.
         bound: no other is more similar.
     """
 
+    in_memory: bool
     scores: dict[int, float]
     complete: bool
     bound: float
@@ -202,6 +207,7 @@ class IndexedVectors:
     def __init__(
         self,
         engine: Engine,
+        reading: Reading,
         vector_set: VectorSet,
         generation: Generation,
         live: LiveVectors,
@@ -218,6 +224,7 @@ class IndexedVectors:
             everything: looks at all vectors; asked if the index is not enough.
         """
         self._engine = engine
+        self._reading = reading
         self._set = vector_set
         self._generation = generation
         self._live = live
@@ -227,6 +234,7 @@ class IndexedVectors:
         self._after = ExactVectors(live.rows(revision, live.within.namespace), past, query)
         self._exact: VectorSource | None = None
         self._similar: dict[int, float] = {}
+        self.in_memory = False
         self.scores: dict[int, float] = {}
         self.complete = False
         self.bound = 1.0
@@ -249,10 +257,10 @@ class IndexedVectors:
         # What was not taken is no nearer than the next, or, if it was not given, than the last.
         last = -1.0
         if not whole and found:
-            last = 1.0 - float(distances[still[depth] if len(still) > depth else -1])
+            last = 1.0 - distances[still[depth] if len(still) > depth else -1]
         self.bound = max(last, self._after.bound if not self._after.complete else -1.0)
 
-    def _nearest(self, depth: int) -> tuple[list[int], NDArray[np.float32], list[int]] | None:
+    def _nearest(self, depth: int) -> tuple[list[int], list[float], list[int]] | None:
         """What the index gives, how far that is, and at which places are what is still valid.
 
         None: it is not to be asked any more.
@@ -260,8 +268,7 @@ class IndexedVectors:
         if self._exact is not None:
             return None
         try:
-            ids, distances = self._generation.nearest(self._query, 2 * depth)
-            found = ids.tolist()
+            found, distances = self._generation.nearest(self._query, 2 * depth)
             ended = self._live.ended
             still = [at for at, each in enumerate(found) if ended.get(each, _ALL) > self._revision]
             taken = [found[at] for at in still[:depth]]
@@ -275,7 +282,7 @@ class IndexedVectors:
 
     def _score(self, entries: list[int]) -> bool:
         """Whether all of them have a vector in the log."""
-        stored = self._engine.vectors(self._set.id, entries)
+        stored = self._reading.vectors(self._set.id, entries)
         complete = len(stored) == len(entries)
         if self._revision < self._live.origin:
             for entry, late in self._engine.vector_revisions(self._set.id, list(stored)).items():
@@ -305,6 +312,7 @@ class NearestVectors:
     def __init__(
         self,
         engine: Engine,
+        reading: Reading,
         vector_set: VectorSet,
         within: Range,
         revision: int,
@@ -313,6 +321,7 @@ class NearestVectors:
         everything: Callable[[], VectorSource],
     ) -> None:
         self._engine = engine
+        self._reading = reading
         self._set = vector_set
         self._within = within
         self._revision = revision
@@ -321,6 +330,7 @@ class NearestVectors:
         self._everything = everything
         self._exact: VectorSource | None = None
         self._similar: dict[int, float] = {}
+        self.in_memory = False
         self.scores: dict[int, float] = {}
         self.complete = False
         self.bound = 1.0
@@ -345,7 +355,7 @@ class NearestVectors:
         self.bound = max(found[-1][1], 0.0) if len(found) == 2 * depth else 1.0
 
     def _score(self, entries: list[int]) -> None:
-        stored = self._engine.vectors(self._set.id, entries)
+        stored = self._reading.vectors(self._set.id, entries)
         for entry, late in self._engine.vector_revisions(self._set.id, list(stored)).items():
             if late > self._revision:
                 del stored[entry]
@@ -365,6 +375,7 @@ class NoVectors:
     """See `VectorSource`: there are none."""
 
     def __init__(self) -> None:
+        self.in_memory = True
         self.scores: dict[int, float] = {}
         self.complete = True
         self.bound = -1.0
@@ -376,7 +387,7 @@ class NoVectors:
         return {}
 
 
-def _least_of_best(near: NDArray[np.float32], depth: int) -> float:
+def _least_of_best(near: Vector, depth: int) -> float:
     """A number that at least so many reach, and not many more.
 
     The best of so many groups are so many entries: so the worst of these will do, and the groups
@@ -393,38 +404,81 @@ def _least_of_best(near: NDArray[np.float32], depth: int) -> float:
 
 
 class ExactVectors:
-    """See `VectorSource`: looks at every vector."""
+    """See `VectorSource`: looks at every vector.
+
+    Up to three times, each time more exactly, and only at those that can still be among the
+    nearest: with eight bits a number (if there are many), with 32, and at last with 64.
+    """
 
     def __init__(self, rows: Rows, past: PastVectors | None, query: Vector) -> None:
         self._rows = rows
         self._query = query
-        self._near: NDArray[np.float32] | None = None
-        # Of float32 sums, twice what they can be off by.
-        self._error = float(np.finfo(np.float32).eps) * len(query)
+        self._glance: tuple[Vector, float] | None = None  # about, and how far off that can be
+        self._near: Vector | None = None
+        # What float32 sums can be off by.
+        self._off = float(np.finfo(np.float32).eps) * len(query) / 2
         self._extra = past.similar(query) if past is not None else {}
+        self.in_memory = past is None
         self.scores: dict[int, float] = dict(self._extra)
-        self.complete = False
-        self.bound = 1.0
+        self.complete = not len(rows)
+        self.bound = -1.0 if self.complete else 1.0
 
     def extend(self, depth: int) -> None:
         if self.complete:
             return
-        if self._near is None:
-            self._near = self._rows.near(self._query)
-        near, count = self._near, len(self._near)
-        if depth < count:
-            least = _least_of_best(near, depth)
-            chosen = (near >= max(least - self._error, -1.5)).nonzero()[0]
-            self.bound = least - self._error / 2
-            self.complete = least < -1.5
+        rows, query = self._rows, self._query
+        positions, self.bound = self._at_a_glance(depth)
+        if positions is None:
+            if self._near is None:
+                self._near = rows.near(query)
+            positions = self._candidates(self._near, depth)
+            self.complete = self.bound < _VALID
+            rest = rows.directions(positions)
         else:
-            chosen = np.flatnonzero(near > -1.5)
-            self.complete = True
+            rest = rows.directions(positions)
+            if len(positions) > _FEW + depth:
+                left = self._candidates(rest @ query, depth)
+                positions, rest = positions[left], rest[left]
         if self.complete:
             self.bound = -1.0
-        exact = self._rows.exact(chosen, self._query).tolist()
-        found = dict(zip(self._rows.ids[chosen].tolist(), exact, strict=True))
-        self.scores = found | self._extra
+        exact: list[float] = similarities(rest, query).tolist()
+        ids: list[int] = rows.ids[positions].tolist()
+        found = zip(ids, exact, strict=True)
+        if len(exact) > depth and not self.complete:
+            # Whoever is below the last of so many needs not be read.
+            ordered = sorted(exact)
+            last = ordered[-depth]
+            below = bisect_left(ordered, last)
+            if below:
+                self.bound = max(self.bound, ordered[below - 1])
+            self.scores = {id: near for id, near in found if near >= last} | self._extra
+        else:
+            self.scores = dict(found) | self._extra
+
+    def _candidates(self, near: Vector, depth: int) -> NDArray[np.int64]:
+        """The places of those that can be among the nearest, by sums of float32 numbers."""
+        least = _LEAST
+        if depth < len(near):
+            least = _least_of_best(near, depth) - self._off
+        self.bound = max(self.bound, least)
+        return (near >= max(least - self._off, _VALID)).nonzero()[0]
+
+    def _at_a_glance(self, depth: int) -> tuple[NDArray[np.int64] | None, float]:
+        """The places of those that can be among the nearest; no other is more similar than this.
+
+        None: all must be looked at.
+        """
+        rows = self._rows
+        if self._near is not None or depth >= len(rows) or not rows.are_quantized:
+            return None, _LEAST
+        if self._glance is None:
+            self._glance = rows.glance(self._query)
+        near, off = self._glance
+        least = _least_of_best(near, depth) - off
+        positions = (near >= least - off).nonzero()[0]
+        if least < _VALID or len(positions) > len(rows) // _MANY:
+            return None, _LEAST
+        return positions, least
 
     def of(self, entries: list[int]) -> dict[int, float]:
         return self._rows.of(entries, self._query) | {

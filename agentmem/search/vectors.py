@@ -8,6 +8,7 @@ of zeros has no direction, and its similarity to any other is 0.
 from __future__ import annotations
 
 from hashlib import blake2b
+from math import sqrt
 from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.errors import EmbedderError
@@ -111,7 +112,8 @@ def direction(vector: Any) -> Vector:
     import numpy as np
 
     wide = np.asarray(vector, dtype=np.float64)
-    length = float(np.sqrt(np.multiply(wide, wide).sum()))
+    # As `sum` does, without what stands around it.
+    length = sqrt(np.add.reduce(np.multiply(wide, wide)))
     found: Vector = (wide / length if length else wide).astype(np.float32)
     return found
 

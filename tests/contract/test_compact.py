@@ -282,16 +282,50 @@ def test_a_search_that_a_compaction_overtakes_says_so(
     other = make_store()
     old = store.snapshot(at=10)
     engine = store._core.engine
-    entries = engine.entries
+    begin = engine.reading
 
-    def overtaken(ids: Any, revision: int) -> Any:
-        rows = entries(ids, revision)
-        other.admin.compact(keep_versions=1)
-        return rows
+    class Overtaken:
+        """A reading; as soon as the entries were read, another compacts."""
 
-    monkeypatch.setattr(engine, "entries", overtaken)
+        def __init__(self) -> None:
+            self._reading = begin()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._reading, name)
+
+        def entries(self, ids: Any, revision: int, *, now: bool) -> Any:
+            rows = self._reading.entries(ids, revision, now=now)
+            other.admin.compact(keep_versions=1)
+            return rows
+
+    monkeypatch.setattr(engine, "reading", Overtaken)
     with pytest.raises(agentmem.CompactedError):
         old.search("harvest")
+
+
+def test_a_search_that_read_more_than_entries_looks_at_the_floor_after_that(
+    make_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = make_store(embedder=None), make_store(embedder=None)
+    for number in range(4):
+        store.put("k", number, vector=[1, number], overwrite=True)
+        store.put(f"other{number}", number, vector=[2, number])
+    old = store.snapshot(at=3)
+    assert [hit.entry.key for hit in old.search([1, 0])] == ["other0", "k"]
+    store.put("last", 0, vector=[0, 1])
+    assert store.search([0, 1], k=1)[0].entry.key == "last"
+    engine = store._core.engine
+    past = engine.changed_since
+
+    def overtaken(*arguments: Any) -> Any:
+        found = past(*arguments)
+        other.admin.compact(keep_versions=1)
+        return found
+
+    # What was read of the difference may be what is left of it.
+    monkeypatch.setattr(engine, "changed_since", overtaken)
+    with pytest.raises(agentmem.CompactedError):
+        old.search([1, 0])
 
 
 def test_verify_finds_nothing_wrong_where_a_compaction_overtakes_it(

@@ -25,6 +25,7 @@ OPTIONAL_PACKAGES = (
     "networkx",
     "psycopg",
     "pytest",
+    "simsimd",
     "wordllama",
 )
 

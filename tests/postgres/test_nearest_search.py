@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return answer
 
     monkeypatch.setattr(PostgresEngine, "nearest", counted)
-    monkeypatch.setattr(indexer, "SMALL", 50)
+    monkeypatch.setattr(indexer, "_SMALL", 50)
     return found
 
 

@@ -163,8 +163,8 @@ def test_who_searches_in_an_old_generation_goes_on(path: Path, store: agentmem.S
     reader = generations.open(first)
     second = generations.build(first, [7], [])
     assert generations.sweep([second.name]) > 0
-    assert reader.nearest(rows[7], 1)[0].tolist() == [7]
-    assert generations.open(second).nearest(rows[7], 1)[0].tolist() != [7]
+    assert reader.nearest(rows[7], 1)[0] == [7]
+    assert generations.open(second).nearest(rows[7], 1)[0] != [7]
     with pytest.raises(BrokenGenerationError):
         generations.open(first)
 

@@ -56,6 +56,31 @@ class Reader(Protocol):
         """What the statement returns."""
 
 
+class PostgresReading:
+    """See `agentmem.engines.base.Reading`; everything is read when it is asked for."""
+
+    def __init__(self, reads: PostgresReads) -> None:
+        self._reads = reads
+        self._begun: tuple[Position, int] | None = None
+
+    @property
+    def position(self) -> Position:
+        if self._begun is None:
+            self._begun = self._reads.position_and_spaces()
+        return self._begun[0]
+
+    @property
+    def spaces_count(self) -> int:
+        return self._begun[1] if self._begun is not None else self._reads.spaces_count()
+
+    def entries(self, ids: Sequence[int], revision: int, *, now: bool) -> list[EntryRow]:
+        del now  # it always is
+        return self._reads.entries(ids, revision)
+
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        return self._reads.vectors(set_id, entries)
+
+
 class PostgresReads(SearchReads, LineageReads, CoordinationReads):
     """The reads of `agentmem.engines.base.Engine`, on the primary or on a replica."""
 
@@ -79,6 +104,13 @@ class PostgresReads(SearchReads, LineageReads, CoordinationReads):
 
     def position(self) -> Position:
         return Position._make(self._first("position"))
+
+    def reading(self) -> PostgresReading:
+        return PostgresReading(self)
+
+    def position_and_spaces(self) -> tuple[Position, int]:
+        """The end of the log, and how often the spaces have changed."""
+        return self.position(), self.spaces_count()
 
     def floor(self) -> int:
         return int(self._first("floor")[0])
@@ -366,7 +398,11 @@ class PostgresEngine(PostgresReads):
         return point, fence
 
     def position(self) -> Position:
-        *found, now, asked_us = self._first("position_and_asked")
+        return self._heard(self._first("position_and_asked"))
+
+    def _heard(self, row: tuple[Any, ...]) -> Position:
+        """The end of the log, of a row that says more than that."""
+        *found, now, asked_us = row
         end = End._make(found)
         revision, committed_at, last_hash, last_entry_id = end[:4]
         self._lane.heard(asked_us)
@@ -377,10 +413,22 @@ class PostgresEngine(PostgresReads):
             self._ahead_us = now - time.time_ns() // 1_000
         return Position(revision, committed_at, last_hash, last_entry_id, max(now, committed_at))
 
+    def position_and_spaces(self) -> tuple[Position, int]:
+        # In one round trip.
+        wanted = ("position_and_asked", "spaces_and_nearest")
+        found = self._pool.read_all([(self._statements[name], ()) for name in wanted])
+        if not all(found):
+            raise row_missing(self._target.location)
+        return self._heard(found[0][0]), self._counted(found[1][0])
+
     # Indexes by pgvector.
 
     def spaces_count(self) -> int:
-        count, indexed = self._first("spaces_and_nearest")
+        return self._counted(self._first("spaces_and_nearest"))
+
+    def _counted(self, row: tuple[Any, ...]) -> int:
+        """How often the spaces have changed, of a row that names the indexes, too."""
+        count, indexed = row
         self._indexed = registered(indexed)
         return int(count)
 

@@ -269,6 +269,7 @@ class SearchReads:
         return self._read(name if end is not None else name + _ENDLESS, first, start, end, *values)
 
     def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
+        """The entries with these ids; the floor as of now is checked against the revision."""
         rows = self._read("entries", ids)
         check_floor(revision, rows[0][0] if rows else 0)
         return [EntryRow._make(row[1:]) for row in rows if row[1] is not None]

@@ -50,7 +50,7 @@ from agentmem.engines.sqlite.closing import Closing
 from agentmem.engines.sqlite.connection import Connections
 from agentmem.engines.sqlite.driver import driver, translated
 from agentmem.engines.sqlite.inherited import guard
-from agentmem.engines.sqlite.kept import Kept
+from agentmem.engines.sqlite.kept import Kept, SqliteReading
 from agentmem.engines.sqlite.lane import SqliteLane
 from agentmem.engines.sqlite.lineage import LineageReads
 from agentmem.engines.sqlite.lock import FairLock
@@ -277,8 +277,8 @@ class SqliteEngine(LineageReads):
     def expiries(self, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
         return self._read(lambda c: reads.expiries(c, after, upto, limit))
 
-    def entries(self, ids: Sequence[int], revision: int) -> list[EntryRow]:
-        return self._read(lambda c: self._kept_of(c).entries(ids, revision))
+    def reading(self) -> SqliteReading:
+        return self._read(lambda c: self._kept_of(c).begin(self._read, self.now))
 
     def _kept_of(self, connection: driver.Connection) -> Kept:
         kept: Kept | None = getattr(self._kept, "of", None)
@@ -302,7 +302,7 @@ class SqliteEngine(LineageReads):
         return self._read(lambda c: int(c.execute(vectors.SPACES_COUNT).fetchone()[0]))
 
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
-        return self._read(lambda c: self._kept_of(c).vectors(set_id, entries))
+        return self._read(lambda c: vectors.of_entries(c, set_id, entries))
 
     def vector_revisions(self, set_id: int, entries: Sequence[int]) -> dict[int, int]:
         return self._read(lambda c: vectors.late(c, set_id, entries))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -425,13 +424,6 @@ def history(
 def expiries(connection: Executes, after: int, upto: int, limit: int) -> list[tuple[int, int]]:
     """See `Engine.expiries`."""
     return connection.execute(EXPIRIES, (after, upto, limit)).fetchall()
-
-
-def entries(connection: Executes, ids: Sequence[int], revision: int) -> list[EntryRow]:
-    """See `Engine.entries`."""
-    rows = connection.execute(ENTRIES_OF, (json.dumps(ids),)).fetchall()
-    check_floor(revision, rows[0][0] if rows else connection.execute(FLOOR).fetchone()[0])
-    return [EntryRow._make(row[1:]) for row in rows]
 
 
 def strategies(connection: Executes) -> list[StrategyRow]:
