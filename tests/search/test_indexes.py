@@ -95,7 +95,7 @@ def test_an_index_of_the_whole_store_gives_nothing_of_other_namespaces(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a namespace must hold for an index to pay; else it would have to hold 20,000.
-    monkeypatch.setattr("agentmem.search.indexer.SMALL", 50)
+    monkeypatch.setattr("agentmem.search.indexer.is_large", lambda *_set: True)
     with opened(str(path)) as store:
         for label in ("team", "team/a", "teams", "other"):
             with store.transaction() as tx:
