@@ -37,5 +37,12 @@ def main() -> None:
 def _print_whatever_comes() -> None:
     # A terminal or a pipe may have an encoding that cannot spell every value; a backslash escape
     # is better than no output, and inside of JSON it mostly means the same.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    if isinstance(sys.stdout.buffer, io.RawIOBase):
+        # PYTHONUNBUFFERED: what a full disk or a closed pipe takes only a part of would be cut
+        # off without an error.
+        encoding = sys.stdout.encoding
+        buffer = io.BufferedWriter(sys.stdout.detach())
+        sys.stdout = io.TextIOWrapper(buffer, encoding, line_buffering=True)
+    sys.stdout.reconfigure(errors="backslashreplace")

@@ -84,6 +84,8 @@ class Embedder:
     def embed_query(self, text: str) -> bytes:
         """The vector of a query; some embedders treat queries and documents differently."""
         query = self._query
+        # Half a character, as of bytes that were no UTF-8: no text that is stored holds one.
+        text = text.encode("utf-8", "replace").decode()
         if query is None:
             return self.embed([text])[0]
         return self._checked(self._call(lambda: query(text)))

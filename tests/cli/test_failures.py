@@ -131,6 +131,20 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(
         assert (child.returncode, told) == (141, b"")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_in_the_middle_is_no_success(
+    path: Path, store: agentmem.Store, unbuffered: str
+) -> None:
+    store.put("k", "x" * 1_000_000)  # more than a pipe takes at once
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    arguments = [sys.executable, "-m", "agentmem", "--store", str(path), "get", "k"]
+    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment)
+    assert child.stdout is not None
+    child.stdout.read(1)
+    child.stdout.close()
+    assert child.wait(60) == 141
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_an_output_that_cannot_be_written_is_told(path: Path, store: agentmem.Store) -> None:
     store.put("k", 1)

@@ -119,6 +119,15 @@ def test_no_query_is_an_error(make_store: StoreMaker, query: str) -> None:
     assert set(keys(hits)) <= {"a"}
 
 
+def test_half_a_character_in_a_query_reaches_no_embedder(
+    store: agentmem.Store, embedder: WordsEmbedder
+) -> None:
+    store.put("a", "budget")
+    assert keys(store.search("budget \udcff")) == ["a"]
+    assert embedder.texts[-1].isprintable()
+    assert keys(store.search("\ud800", mode="vector")) == ["a"]
+
+
 @pytest.mark.parametrize(
     "text", ['say "hello" OR bye', "日本語の本", "🎉 party", "it's 100%", "a-b_c"]
 )
