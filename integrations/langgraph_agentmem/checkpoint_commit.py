@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentmem import CompactedError, ConflictError, IndeterminateCommitError, Store
+from agentmem import CompactedError, ConflictError, IndeterminateCommitError, Limits, Store
 from agentmem.engines.rows import EntryRow, Place
 from agentmem.operations import PUT
 from agentmem.request import BLIND, Receipt, Request, Write
-from agentmem.values import dump
+from agentmem.values import canonical, dump
 from agentmem.writes import commit_fields
 from langgraph_agentmem.checkpoint_places import Labels
 
@@ -104,7 +104,7 @@ class Recorder:
         """Commits; once more if it is not known whether it did."""
         scope, core = self._scope, self._core
         agent, op_id, _note, text = commit_fields(scope, self._agent, op_id, None, metadata)
-        value = dump(record, core.limits)
+        value = _text_of(record, core.limits)
 
         def request() -> Request:
             write = Write(PUT, value, _HIDDEN, None, base, merge=False)
@@ -121,3 +121,14 @@ class Recorder:
         except IndeterminateCommitError:
             made = request()
             return made, core.run(made)
+
+
+def _text_of(record: Mapping[str, Any], limits: Limits) -> str:
+    """A record as canonical JSON. Whoever made it has seen to it that it holds nothing else."""
+    try:
+        encoded = canonical(record)
+    except TypeError:
+        return dump(record, limits)  # it tells what is wrong
+    if b"\\u0000" in encoded or len(encoded) > limits.max_value_bytes:
+        return dump(record, limits)
+    return encoded.decode()

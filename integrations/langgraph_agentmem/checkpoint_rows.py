@@ -18,7 +18,9 @@ from langgraph_agentmem.checkpoint_places import Labels, checkpoint_key, split_k
 
 __all__ = ["Found", "MoreNeeded", "backwards", "from_key", "present"]
 
-_FIRST: Final = 3  # rows: a checkpoint, and a few tasks
+_FIRST: Final = 4  # rows: a checkpoint, and a few tasks
+_OF_NEWEST: Final = 2  # whose tasks are under way, and most often have written nothing yet
+_MORE: Final = 8  # where that was not enough
 _PRESENT: Final = 2**63 - 1  # no revision is higher
 
 
@@ -50,21 +52,28 @@ def present(store: Store, namespace: Labels, checkpoint_id: str | None) -> Found
     labels = scope.labels(namespace)
     if scope.readable(labels) is not None:
         raise MoreNeeded
-    encoded = encode(labels)
-    if checkpoint_id is None:
-        rows = core.engine.scan(Range(encoded), _PRESENT, _FIRST, backwards=True)
-    else:
-        rows = core.engine.scan(Range(encoded, checkpoint_key(checkpoint_id)), _PRESENT, _FIRST)
-    whole = len(rows) < _FIRST
+    within = Range(encode(labels), checkpoint_key(checkpoint_id) if checkpoint_id else "")
+    newest = checkpoint_id is None
+    limit = _OF_NEWEST if newest else _FIRST
+    rows = core.engine.scan(within, _PRESENT, limit, backwards=newest)
+    try:
+        return _among(rows, checkpoint_id, whole=len(rows) < limit)
+    except MoreNeeded:
+        # In place of these, not after them: that would be another moment.
+        rows = core.engine.scan(within, _PRESENT, _MORE, backwards=newest)
+        return _among(rows, checkpoint_id, whole=len(rows) < _MORE)
+
+
+def _among(rows: list[EntryRow], checkpoint_id: str | None, *, whole: bool) -> Found | None:
     if any(row.expires_at is not None for row in rows):
         raise MoreNeeded  # what the time is
     there = (row for row in rows if not row.deleted)
-    if checkpoint_id is None:
-        found = next(_newest_first(there), None)
-        if found is None and not whole:
-            raise MoreNeeded
-        return found
-    return _one(there, checkpoint_id, whole=whole)
+    if checkpoint_id is not None:
+        return _one(there, checkpoint_id, whole=whole)
+    found = next(_newest_first(there), None)
+    if found is None and not whole:
+        raise MoreNeeded
+    return found
 
 
 def from_key(snap: Snapshot, namespace: Labels, checkpoint_id: str) -> Found | None:

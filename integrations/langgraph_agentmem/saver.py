@@ -119,18 +119,19 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
         Raises:
             InvalidValueError: the config names no thread, or one that no store can hold.
         """
-        found = self._get_tuple(config)
-        self._note_entry(config)
+        graph = Graph.of(config)
+        found = self._get_tuple(graph, config)
+        self._note_entry(graph, config)
         return found
 
-    def _get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+    def _get_tuple(self, graph: Graph, config: RunnableConfig) -> CheckpointTuple | None:
         checkpoint_id = configurable(config).get("checkpoint_id")
         named = str(checkpoint_id) if checkpoint_id else None
-        return tuple_at_present(self.store, self.serde, Graph.of(config), named, config)
+        return tuple_at_present(self.store, self.serde, graph, named, config)
 
-    def _note_entry(self, config: RunnableConfig) -> None:
+    def _note_entry(self, graph: Graph, config: RunnableConfig) -> None:
         """Remembers, in the caller's context, where it goes on from."""
-        graph, named = Graph.of(config), configurable(config)
+        named = configurable(config)
         checkpoint_id = named.get("checkpoint_id")
         if checkpoint_id:
             runs.enter_at(self._identity, graph, named, str(checkpoint_id))
@@ -316,8 +317,10 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        found = await asyncio.to_thread(self._get_tuple, config)
-        self._note_entry(config)  # here, because a worker thread has only a copy of the context
+        graph = Graph.of(config)
+        found = await asyncio.to_thread(self._get_tuple, graph, config)
+        # Not there: a worker thread has only a copy of the context.
+        self._note_entry(graph, config)
         return found
 
     async def alist(

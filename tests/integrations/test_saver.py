@@ -28,6 +28,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 import agentmem
 from langgraph_agentmem import AgentMemSaver, StrictSerializer
 from langgraph_agentmem.checkpoint_places import Graph, checkpoint_key, split_key, task_key
+from langgraph_agentmem.checkpoint_records import part_names
 
 # As in the report of the suite: eight capabilities, base and extended.
 _SUITE_TESTS = 81
@@ -237,7 +238,18 @@ def test_a_long_thread_is_deleted_copied_and_pruned_in_several_commits(
         parent = config["configurable"]["checkpoint_id"]
         for task in "abc":
             saver.put_writes(config, [("n", step)], task)
+    before = store.revision
     saver.copy_thread("t", "u")
+    assert store.revision - before > 5
+    for revision in range(before + 1, store.revision + 1):  # the copy, cut off there
+        with store.snapshot(revision) as snap:
+            entries = snap.list(("langgraph", "u"))
+            there = {entry.key for entry in entries}
+            for entry in entries:
+                checkpoint_id, task_id = split_key(entry.key)
+                if entry.namespace[2] == "checkpoints" and task_id is None:
+                    assert there >= {task_key(checkpoint_id, task) for task in "abc"}
+                    assert there.issuperset(part_names(entry.value))
     assert [_plain(each)[1:3] for each in saver.list(generate_config("t"))] == [
         _plain(each)[1:3] for each in saver.list(generate_config("u"))
     ]
@@ -475,6 +487,31 @@ def test_a_thread_is_one_namespace(saver: AgentMemSaver, store: agentmem.Store) 
     with pytest.raises(agentmem.AccessDeniedError):
         inside.get_tuple(generate_config("u"))
     assert Graph.of(saved).checkpoints[:2] == ("langgraph", "t")
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
+def test_a_view_that_only_appends_gets_new_checkpoints_and_tasks_and_one_that_reads_none(
+    store: agentmem.Store,
+) -> None:
+    adding = AgentMemSaver(store.scoped(access="append"), concurrent_runs="allow")
+    saved, checkpoint = _put(adding, "t", {"n": 1})
+    for _ in range(2):  # the task runs again, and has nothing to add
+        adding.put_writes(saved, [("n", 2)], "task")
+    revision = store.revision
+    reading = AgentMemSaver(store.scoped(access="read"), concurrent_runs="allow")
+    found = reading.get_tuple(saved)
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 2)]
+    for saver in (adding, reading):
+        with pytest.raises(agentmem.AccessDeniedError):  # it would replace what is there
+            saver.put(generate_config("t"), checkpoint, generate_metadata(step=9), {})
+    for call in (
+        lambda: _put(reading, "u", {"n": 1}),
+        lambda: reading.put_writes(saved, [("n", 3)], "other"),
+    ):
+        with pytest.raises(agentmem.AccessDeniedError):
+            call()
+    assert store.revision == revision
 
 
 def test_only_known_options_are_taken() -> None:

@@ -25,6 +25,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 import agentmem
+from agentmem.engines.session import CommitUnknownError
+from agentmem.engines.sqlite.session import SqliteSession
 from langgraph_agentmem import AgentMemSaver, ConcurrentRunError, ConcurrentRunWarning
 
 CONFIG: Any = {"configurable": {"thread_id": "t"}}
@@ -208,6 +210,39 @@ def test_the_same_put_again_changes_nothing_unless_it_was_deleted(
     found = saver.get_tuple(saved)
     assert found is not None
     assert found.checkpoint == checkpoint
+    assert store.audit.conflicts() == []
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
+@pytest.mark.parametrize("took_effect", [True, False])
+def test_what_was_cut_off_in_its_commit_is_there_once(
+    store: agentmem.Store, monkeypatch: pytest.MonkeyPatch, took_effect: bool
+) -> None:
+    saver = AgentMemSaver(store, concurrent_runs="error")
+    commit = SqliteSession.commit
+
+    def cut_next() -> None:
+        def cut(session: SqliteSession) -> None:
+            monkeypatch.setattr(SqliteSession, "commit", commit)
+            if took_effect:
+                commit(session)
+            else:
+                session.rollback()
+            raise CommitUnknownError("cut off")
+
+        monkeypatch.setattr(SqliteSession, "commit", cut)
+
+    assert saver.get_tuple(CONFIG) is None
+    checkpoint = generate_checkpoint()
+    cut_next()
+    saved = saver.put(generate_config("t"), checkpoint, generate_metadata(), {})
+    cut_next()
+    saver.put_writes(saved, [("n", 1)], "task")
+    found = saver.get_tuple(CONFIG)
+    assert found is not None
+    assert (found.checkpoint, found.pending_writes) == (checkpoint, [("task", "n", 1)])
+    assert [entry.version for entry in store.list("langgraph")] == [1, 1]
+    assert store.revision == 2
     assert store.audit.conflicts() == []
 
 
