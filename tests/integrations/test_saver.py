@@ -261,6 +261,8 @@ def test_a_long_thread_is_deleted_copied_and_pruned_in_several_commits(
     saver.delete_thread("t")
     assert store.count(("langgraph", "t")) == 0
     assert saver.get_tuple(generate_config("u")) is not None
+    written = store.log(("langgraph",), after=before, limit=1_000)
+    assert {len(commit.changes) for commit in written} <= set(range(1, 8))
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
@@ -401,6 +403,23 @@ def test_threads_and_graphs_with_odd_names_are_kept_apart(saver: AgentMemSaver) 
         (found,) = saver.list(generate_config("t", checkpoint_ns=name[:900]))
         assert found.checkpoint["channel_values"]["me"] == ["t", name]
     assert len(list(saver.list(None))) == 2 * len(_NAMES)
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
+@pytest.mark.parametrize("name", ["", "a\x00b", "\ud800", "x" * 1025])
+def test_a_checkpoint_that_no_store_can_hold_is_refused_before_anything_is_written(
+    saver: AgentMemSaver, store: agentmem.Store, name: str
+) -> None:
+    named: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": name}}
+    for call in (
+        lambda: saver.put(
+            generate_config("t"), {**generate_checkpoint(), "id": name}, generate_metadata(), {}
+        ),
+        lambda: saver.put_writes(named, [("n", 1)], "task"),
+    ):
+        with pytest.raises(agentmem.InvalidValueError):
+            call()
+    assert store.revision == 0
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
