@@ -53,9 +53,10 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
             graph = builder.compile(checkpointer=saver)
             graph.invoke(inputs, {"configurable": {"thread_id": "thread-9"}})
 
-    Each checkpoint is one commit, whose metadata names thread, run and checkpoint, so that
-    ``agentmem log`` tells the course of a run. Sync and async methods may be used side by side,
-    from any number of threads; the async ones run the sync ones in worker threads.
+    Each checkpoint is one commit, whose metadata names thread and run, so that ``agentmem log``
+    tells the course of a run; which checkpoint it is, the key of the entry says. Sync and async
+    methods may be used side by side, from any number of threads; the async ones run the sync ones
+    in worker threads.
 
     Args:
         target: an open `agentmem.Store`, or what `agentmem.open` takes.
@@ -204,9 +205,7 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
         graph, parent = Graph.of(config), configurable(config).get("checkpoint_id") or None
         whole = get_checkpoint_metadata(config, metadata)
         record, parts = pack(self.serde, checkpoint, whole, parent)
-        known = current_run(config).metadata()
-        known |= {"checkpoint_ns": graph.checkpoint_ns, "checkpoint_id": checkpoint["id"]}
-        child = Child(graph, checkpoint["id"], parent, record, parts, known)
+        child = Child(graph, checkpoint["id"], parent, record, parts, _who(config, graph))
         self._put_child(child, self._belief(graph, parent, metadata))
         named = configurable(config)
         return {
@@ -265,14 +264,10 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
         nothing; errors, interrupts and answers to them are replaced.
         """
         graph, named = Graph.of(config), configurable(config)
-        known = {
-            **current_run(config).metadata(),
-            "checkpoint_ns": graph.checkpoint_ns,
-            "checkpoint_id": str(named["checkpoint_id"]),
-        }
         self._writing.writes(
-            graph, str(named["checkpoint_id"]), writes, (task_id, task_path), self.serde, known
-        )
+            graph, str(named["checkpoint_id"]), writes, (task_id, task_path), self.serde,
+            _who(config, graph),
+        )  # fmt: skip
 
     def delete_thread(self, thread_id: str, *, purge: bool = False) -> None:
         """Deletes all checkpoints and writes of a thread.
@@ -388,3 +383,14 @@ class AgentMemSaver(HoldsStore, BaseCheckpointSaver[str]):
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """As `prune`."""
         await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
+
+
+def _who(config: RunnableConfig, graph: Graph) -> dict[str, str | int]:
+    """The metadata of a commit: what many have in common, for the log is narrowed by it.
+
+    A checkpoint's id would be a row more in each commit, and stands in the entry.
+    """
+    known = current_run(config).metadata()
+    known.pop("checkpoint_id", None)
+    known["checkpoint_ns"] = graph.checkpoint_ns
+    return known
