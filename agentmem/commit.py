@@ -27,7 +27,6 @@ import logging
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -57,6 +56,10 @@ class _Phase(Enum):
     OPEN = "a session was begun, and can be rolled back"
     COMMITTING = "COMMIT was sent"
     SETTLED = "every request has its verdict"
+
+
+# An Enum looks for its member each time.
+_NEW, _OPEN, _COMMITTING, _SETTLED = _Phase
 
 
 class _Ticket:
@@ -95,7 +98,7 @@ class _Batch:
     def __init__(self) -> None:
         self.tickets: list[_Ticket] = []
         self.filled = False
-        self.phase = _Phase.NEW
+        self.phase = _NEW
         self.session: WriteSession | None = None
         self.revision = 0
 
@@ -211,20 +214,21 @@ class Committer:
         """Takes what waits. A batch that was filled before an interruption stays as it is."""
         if batch.filled:
             return
+        waiting, tickets = self._waiting, batch.tickets
         with self._mutex:
-            for ticket in batch.tickets:  # taken, but perhaps not yet out of the queue
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
+            for ticket in tickets:  # taken, but perhaps not yet out of the queue
+                if ticket in waiting:
+                    waiting.remove(ticket)
             self._drop_settled()
             size = 0
-            while self._waiting and len(batch.tickets) < _MAX_REQUESTS:
-                ticket = self._waiting[0]
-                if len(self._waiting) > 1 or batch.tickets:
+            while waiting and len(tickets) < _MAX_REQUESTS:
+                ticket = waiting[0]
+                if tickets or len(waiting) > 1:
                     size += ticket.request.size
-                if batch.tickets and (size > _MAX_BYTES or ticket.alone or batch.tickets[0].alone):
+                if tickets and (size > _MAX_BYTES or ticket.alone or tickets[0].alone):
                     break
-                batch.tickets.append(ticket)
-                self._waiting.popleft()
+                tickets.append(ticket)
+                waiting.popleft()
             batch.filled = True
 
     def _recover(self, ticket: _Ticket) -> None:
@@ -254,18 +258,17 @@ class Committer:
     def _roll_back_or_finish(self, batch: _Batch) -> None:
         """Brings a batch that was struck in the middle to NEW or SETTLED."""
         session = batch.session
-        if session is None or batch.phase in (_Phase.NEW, _Phase.SETTLED):
+        if session is None or batch.phase in (_NEW, _SETTLED):
             return
-        if batch.phase is _Phase.COMMITTING:
+        if batch.phase is _COMMITTING:
             traces = {each.request.trace for each in batch.tickets} - {None}
             try:
                 took_effect = any(session.was_committed(*each) for each in traces if each)
             except Exception as error:  # noqa: BLE001  # reported to every caller of the batch
-                cause = error
-                self._finish(batch, lambda request: _indeterminate(batch, request, cause))
+                self._finish(batch, error, unknown=True)
                 return
             if took_effect:
-                self._finish(batch, None)
+                self._finish(batch)
                 return
         self._abandon(batch)
 
@@ -277,7 +280,7 @@ class Committer:
         If it fails before COMMIT, its requests go back to the head of the queue, each to be
         tried alone, once: what is wrong with one of them touches no other.
         """
-        if batch.phase is _Phase.SETTLED:
+        if batch.phase is _SETTLED:
             self._close(batch)
             return
         if not batch.tickets:
@@ -285,19 +288,15 @@ class Committer:
         try:
             self._commit_again(batch)
         except CommitUnknownError as error:
-            cause = error
-            self._finish(batch, lambda request: _indeterminate(batch, request, cause))
+            self._finish(batch, error, unknown=True)
         except Exception as error:
-            failure = error
-            if batch.phase is _Phase.COMMITTING and not isinstance(error, AgentMemError):
+            if batch.phase is _COMMITTING and not isinstance(error, AgentMemError):
                 # No answer to COMMIT, but an asynchronous exception that hid it.
                 self._roll_back_or_finish(batch)
                 raise
             self._abandon(batch)
-            if len(batch.tickets) == 1:
-                self._finish(batch, lambda _request: failure)
-            elif isinstance(error, StoreBusyError):
-                self._finish(batch, lambda _request: copy.copy(failure))
+            if len(batch.tickets) == 1 or isinstance(error, StoreBusyError):
+                self._finish(batch, error)
             else:
                 self._requeue_alone(batch)
                 if not isinstance(error, AgentMemError):
@@ -305,7 +304,7 @@ class Committer:
                     # the leader's own caller.
                     raise
         else:
-            self._finish(batch, None)
+            self._finish(batch)
 
     def _requeue_alone(self, batch: _Batch) -> None:
         _log.warning("a batch of %d requests failed; each is tried alone", len(batch.tickets))
@@ -337,7 +336,7 @@ class Committer:
         session = batch.session = (
             self._engine.session() if wants.lasts else self._engine.unsynced_session()
         )
-        batch.phase = _Phase.OPEN
+        batch.phase = _OPEN
         start = session.enter(
             self._limits.lock_timeout_ms,
             wants.places,
@@ -356,7 +355,7 @@ class Committer:
                 request.error = error
         if judge.rows:
             session.append(judge.rows)
-            batch.phase = _Phase.COMMITTING
+            batch.phase = _COMMITTING
             session.commit()
             self._marker.keep()
         else:
@@ -369,17 +368,30 @@ class Committer:
             session.rollback()
             session.release()
             batch.session = None
-        batch.phase = _Phase.NEW
+        batch.phase = _NEW
 
-    def _finish(self, batch: _Batch, failure: Callable[[Request], Exception] | None) -> None:
+    def _finish(
+        self, batch: _Batch, failure: Exception | None = None, *, unknown: bool = False
+    ) -> None:
+        """Settles a batch.
+
+        Args:
+            failure: why it was not committed.
+            unknown: or why nobody knows whether it was.
+        """
         if failure is not None:
+            alone = len(batch.tickets) == 1
             for ticket in batch.tickets:
                 request = ticket.request
-                if not (
+                if (
                     request.error or request.stale or request.merges or request.texts
-                ) and not batch.replays(request):
-                    request.error = failure(request)
-        batch.phase = _Phase.SETTLED
+                ) or batch.replays(request):
+                    continue
+                if unknown:
+                    request.error = _indeterminate(batch, request, failure)
+                else:
+                    request.error = failure if alone else copy.copy(failure)
+        batch.phase = _SETTLED
         self._close(batch)
 
     def _close(self, batch: _Batch) -> None:

@@ -78,19 +78,10 @@ class Single:
             self._agent, self._op_id, self._note, self._metadata = fields
 
     def _request(self, operation: str, found: dict[Place, Write]) -> Request:
-        request = Request(
-            self._scope,
-            self._op_id,
-            self._agent,
-            0,
-            0,
-            note=self._note,
-            metadata=self._metadata,
-            writes=found,
-            pinned=False,
-            validate=False,
-            forbid_blind=self._core.blind_writes == "forbid",
-        )
+        request = Request(self._scope, self._op_id, self._agent, 0, 0, self._note, self._metadata)
+        request.writes = found
+        request.pinned = request.validate = False
+        request.forbid_blind = self._core.blind_writes == "forbid"
         if self._op_id is not None:
             payload = [writes.payload_of(write) for write in found.values()]
             request.fingerprint = writes.fingerprint(operation, found, payload)
