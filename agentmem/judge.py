@@ -117,7 +117,7 @@ class Judge:
         limits: Limits,
         marker: Marker,
     ) -> None:
-        position = start.position
+        position, self._heads, self._operations, self._spaces, _moment, answers = start
         self.now = position.now
         marker.begin(position.revision)
         self._tail = Tail(position, marker)
@@ -125,13 +125,10 @@ class Judge:
         self._session = session
         self._registry = registry
         self._limits = limits
-        self._heads = start.heads
         self._changed: dict[Place, None] = {}
-        self._operations = start.operations
         self._stored: list[StoredStrategy] | None = None
-        self._spaces = start.spaces
         self._merging_ends_ns = 0
-        self._steps = StepJudge(session, start, self.rows) if start.answers else None
+        self._steps = StepJudge(session, start, self.rows) if answers else None
 
     # The world that requests are held against.
 
@@ -479,11 +476,10 @@ class Judge:
                 check_floor(request.change.values["revision"], self._session.floor())
             request.change.values.setdefault("revision", self._tail.revision + 1)
             rows.changes.append(request.change)
-        writes = [
-            (place, final)
-            for place, final in (sorted(finals.items()) if len(finals) > 1 else finals.items())
-            if final.value is not None or self._deletes(request, place)
-        ]
+        writes = []
+        for place, final in sorted(finals.items()) if len(finals) > 1 else finals.items():
+            if final.value is not None or self._deletes(request, place):
+                writes.append((place, final))
         conflicts = (*request.earlier, *records)
         if not writes and request.op_id is None and not request.late:
             rows.settled += request.settled

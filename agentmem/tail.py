@@ -127,11 +127,8 @@ class Tail:
     __slots__ = ("_entry_id", "_hash", "_marker", "now", "revision", "rows")
 
     def __init__(self, position: Position, marker: Marker) -> None:
-        self.revision = position.revision
-        self.now = position.now
+        self.revision, _committed_at, self._hash, self._entry_id, self.now = position
         self.rows = NewCommit()
-        self._hash = position.hash
-        self._entry_id = position.last_entry_id
         self._marker = marker
 
     def append(

@@ -32,6 +32,7 @@ else:
 
 __all__ = [
     "HAS_WAL_RESET_BUG",
+    "NULL",
     "bound",
     "bound_by_name",
     "driver",
@@ -47,8 +48,8 @@ _LAST_WITH_BUG: Final = (3, 51, 2)
 HAS_WAL_RESET_BUG: Final = _FIRST_WITH_BUG <= driver.sqlite_version_info <= _LAST_WITH_BUG
 """Whether checkpoints must be kept away from writers, see `agentmem.engines.sqlite.session`."""
 
-# SQLite takes NaN for NULL, https://sqlite.org/floatingpoint.html
-_NULL: Final = math.nan
+NULL: Final = math.nan
+"""What NULL is bound as: SQLite has no NaN, and takes it for NULL. See `bound`."""
 
 # Primary result codes, https://sqlite.org/rescode.html
 _BUSY: Final = 5
@@ -70,7 +71,7 @@ def bound(row: Iterable[Any]) -> list[Any]:
     has sixteen of them.
     """
     return [
-        _NULL if value is None else bytearray(value) if type(value) is bytes else value
+        NULL if value is None else bytearray(value) if type(value) is bytes else value
         for value in row
     ]
 
