@@ -99,7 +99,7 @@ class FairLock:
             # Noted before it is so: letting go of what is not held does no harm, and an
             # asynchronous exception can strike between any two lines.
             self._held = True
-            _let_go(self._door)
+            self._door.release()
             if _HAS_TICKETS and _nobody_waits(self._turn) and _try(self._lock):
                 return
             self._wait(started, deadline)
