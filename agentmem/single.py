@@ -276,7 +276,9 @@ class Single:
         if after is DELETE:
             write = writes.deletion(version, merge=False)
         else:
-            write = Write(PUT, dump(after, core.limits), None, ttl_us, version, merge=False)
+            # Hidden stays hidden: from whoever embeds it, too.
+            text = row.text if present and row is not None and row.text == "" else None
+            write = Write(PUT, dump(after, core.limits), text, ttl_us, version, merge=False)
             write.keep = present
         self._prepare(place, write)
         return self._request("update", {place: write})

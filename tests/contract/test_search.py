@@ -96,6 +96,19 @@ def test_what_search_sees_is_the_text_or_the_strings_of_the_value(store: agentme
     assert keys(store.search("museum", mode="text")) == ["text"]
 
 
+def test_what_is_hidden_stays_hidden_when_it_is_changed(
+    store: agentmem.Store, embedder: WordsEmbedder
+) -> None:
+    store.put("hidden", "secret", text=False)
+    store.update("hidden", lambda value: value + " budget")
+    store.put("list", ["secret"], text=False)
+    store.append("list", "budget")
+    assert embedder.texts == []
+    for mode in ("text", "vector", "hybrid"):
+        assert store.search("secret budget", mode=mode) == []
+    assert store.admin.verify().problems == []
+
+
 def test_question_words_count_only_if_nothing_else_is_there(store: agentmem.Store) -> None:
     store.put("a", "what is it about")
     store.put("b", "the budget")
