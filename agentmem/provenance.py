@@ -97,6 +97,8 @@ def rows_of(
             return [ReadRow(revision, 0, UNKEPT, "", "", 0, None, None)]
         return []
     read = [(READ, place, version) for place, version in request.reads.items()]
+    if cited:
+        cited = [each for each in cited if not _is_base(request, each)]
     rows = _key_rows(revision, [*read, *cited, *_bases(request, written)])
     scans = [(SCAN, scan) for scan in request.scans]
     for kind, scan in (*scans, *((LOOK, scan) for scan in request.unchecked)):
@@ -114,6 +116,13 @@ def _key_rows(revision: int, found: Iterable[tuple[int, Place, int]]) -> list[Re
         ReadRow(revision, position, kind, namespace, key, version, None, None)
         for position, (kind, (namespace, key), version) in enumerate(found)
     ]
+
+
+def _is_base(request: Request, cited: tuple[int, Place, int]) -> bool:
+    """Whether what is cited is what a write replaces, which is kept by itself."""
+    kind, place, version = cited
+    write = request.writes.get(place)
+    return kind == CONTEXT and write is not None and write.base == version
 
 
 def _bases(

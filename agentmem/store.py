@@ -91,6 +91,36 @@ class Store(WritingView, CoordinatingView):
         self._core.check_open()
         return self._core.engine.position().revision
 
+    @property
+    def floor(self) -> int:
+        """The compaction floor: the lowest revision that can be read."""
+        self._core.check_open()
+        return self._core.engine.floor()
+
+    # What it is.
+
+    @property
+    def store_id(self) -> str:
+        """Tells this store from all others: random, made with it, the same in every view."""
+        return self._core.engine.store_id
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """The labels that are the root inside of a scoped view; () for the store itself."""
+        return self._scope.prefix
+
+    @property
+    def agent(self) -> str | None:
+        """Who acts where a call names nobody."""
+        return self._scope.agent
+
+    @property
+    def limits(self) -> Limits:
+        """What may be written."""
+        return self._core.limits
+
+    # Reading the past.
+
     def snapshot(self, at: object = None, *, replica: bool = False) -> Snapshot:
         """A read view pinned at one revision.
 

@@ -30,7 +30,7 @@ from agentmem.repair import Judged, accepted_places, judge_now, rebase_scan
 from agentmem.request import Receipt, Request
 from agentmem.scope import Scope
 from agentmem.staleness import visible_version
-from agentmem.values import canonical, dump, load
+from agentmem.values import canonical, check_number, dump, load
 
 __all__ = ["Transaction"]
 
@@ -247,6 +247,31 @@ class Transaction(BufferedView):
             earlier=earlier,
             steps=List(self._steps.values()),
         )
+
+    # Provenance.
+
+    def cite(self, key: str, version: int, *, namespace: object = None) -> None:
+        """Names an entry that was seen before, outside of the transaction: in a prompt, say.
+
+        It is kept with the commit, as a read with ``track=False`` is, so that `audit.lineage` and
+        `audit.revert_derived` know that what is written here may come of it. Nothing is looked up
+        and nothing is checked: the key may have moved on, and a version that never was looks in a
+        lineage like one that was compacted.
+
+        Args:
+            version: that was seen, as of `Entry.version`.
+
+        Raises:
+            InvalidValueError: it is no version: absence is not cited.
+            AccessDeniedError: the key may not be read.
+        """
+        place = self._scope.place(namespace, key)
+        self._scope.check(place, "read")
+        if not check_number(version, "version"):
+            raise InvalidValueError("version 0 is no entry: absence is not cited")
+        with self._lock:
+            self._check_live()
+            self._context.append((CONTEXT, place, version))
 
     # Coordination.
 

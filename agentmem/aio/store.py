@@ -17,6 +17,7 @@ from agentmem.aio.views import AsyncSnapshot, AsyncView
 from agentmem.coordination import feed
 from agentmem.coordination.once import HOLD_S, WAIT_S, once, tool_id
 from agentmem.course import is_async
+from agentmem.limits import Limits
 from agentmem.model import Conflict
 from agentmem.store import Store
 from agentmem.transact import transact
@@ -56,6 +57,31 @@ class AsyncStore(AsyncView):
     def revision(self) -> Coroutine[Any, Any, int]:
         """The latest revision, to be awaited; 0 for an empty store."""
         return self._runner.call(lambda: self._sync.revision)
+
+    @property
+    def floor(self) -> Coroutine[Any, Any, int]:
+        """The compaction floor, to be awaited: the lowest revision that can be read."""
+        return self._runner.call(lambda: self._sync.floor)
+
+    @property
+    def store_id(self) -> str:
+        """Tells this store from all others: random, made with it, the same in every view."""
+        return self._sync.store_id
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """The labels that are the root inside of a scoped view; () for the store itself."""
+        return self._sync.prefix
+
+    @property
+    def agent(self) -> str | None:
+        """Who acts where a call names nobody."""
+        return self._sync.agent
+
+    @property
+    def limits(self) -> Limits:
+        """What may be written."""
+        return self._sync.limits
 
     # Writing.
 

@@ -55,6 +55,7 @@ class AsyncTransaction(AsyncView):
     stale = awaited(Transaction.stale)
     rebase = awaited(Transaction.rebase)
     ack = awaited(Transaction.ack)
+    cite = awaited(Transaction.cite)
     queue = made(Transaction.queue, AsyncTransactionQueue)
 
     @property

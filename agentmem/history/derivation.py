@@ -233,6 +233,8 @@ class Walk:
         reached: set[int] = set()
         for read in self._engine.readers(list(sources)):
             ref = (read.namespace, read.key, read.version)
+            if read.revision <= sources[ref].revision:
+                continue  # it was cited before it was there
             if read.kind in (MERGE, RESTORED):
                 one = (ref[:2], Held(ref, _NAMES[read.kind]))
                 held.setdefault(read.revision, []).append(one)

@@ -53,10 +53,10 @@ class Desk:
         self.agent = agent
         self.budget = budget
         self.claim_s = claim_s
-        # Where the view lies, which it does not tell: graphs keep versions by it.
-        self.store_id: str = view._core.engine.store_id
-        self._prefix = spelled(view._scope.prefix)
-        self.limits = view._core.limits
+        # Graphs keep versions by where the view lies.
+        self.store_id = view.store_id
+        self._prefix = spelled(view.prefix)
+        self.limits = view.limits
 
     def rooted(self, path: str) -> str:
         """A path from the root of the store."""
@@ -184,22 +184,21 @@ class Desk:
         return self.agent or call.agent
 
     def _cite(self, tx: Transaction, call: Invocation) -> None:
-        """Keeps with the commit what the agent knows, where that is still what is there.
+        """Keeps with the commit what the agent knows of keys that are there.
 
-        It is what the model was shown, so what it wrote may come of it. It is not judged: a tool
-        call fails for the key that it writes, not for every key that the agent has ever read.
+        It is what the model was shown, so what it wrote may come of it, whatever has become of it
+        since. It is not judged: a tool call fails for the key that it writes, not for every key
+        that the agent has ever read.
         """
         for rooted, (_read, told) in list(call.known.items())[-_MAX_CITED:]:
-            path = self.inside(rooted)
-            if path is None or not visible(told):
+            path, seen = self.inside(rooted), visible(told)
+            if path is None or not seen:
                 continue
             labels, key = place_of(path)
-            # Looked at through the store first: what the transaction reads is cited.
             entry = self.readable([key], labels).get(key)
-            if entry is None or entry.version != told:
-                continue
-            if (entry.revision or 0) <= tx.revision:
-                tx.get(key, namespace=labels, track=False)
+            # A version that is not there yet: the state is of a store that was replaced since.
+            if entry is not None and seen <= (entry.version or 0):
+                tx.cite(key, seen, namespace=labels)
 
     def wrote(self, call: Invocation, entry: Entry[Any], *, whole: bool) -> dict[str, Known]:
         """What the agent knows after its own write.

@@ -9,6 +9,7 @@ from langchain_core.embeddings import Embeddings
 
 import agentmem
 from agentmem import Snapshot, Transaction
+from agentmem.adapting import embedder_of
 from agentmem.search.vectors import unpack
 from agentmem.writes import new_key
 from langchain_agentmem.document_records import DocumentRecords, document_labels
@@ -73,7 +74,7 @@ class AgentMemVectorStore(HoldsStore, SearchesDocuments):
         self._hold(store, **({} if embedding is None else {"embedder": embedding}))
         self._embedding = embedding
         self._view = self.store if embedding is None else self.store.with_embedder(embedding)
-        self._embedder = self._view._core.searcher.embedder
+        self._embedder = embedder_of(self._view)
         self.namespace = document_labels(namespace)
         self.mode = mode or ("vector" if self._embedder is not None else "text")
         self.half_life_s = half_life_s

@@ -167,7 +167,7 @@ class _Node:
 
         graph = current_run()
         agent = self._agent
-        if agent is None and self._store._scope.agent is None:
+        if agent is None and self._store.agent is None:
             agent = graph.node
         op_id = self._op_id(graph)
         kept = self._store.transact(
@@ -178,7 +178,7 @@ class _Node:
             raise CompactedError(
                 f"the node was run, as {op_id!r}, and its result was dropped since, by a "
                 "compaction or a purge: it is not run again, and what it returned is not known",
-                floor=self._store._core.engine.floor(),
+                floor=self._store.floor,
             )
         return decoded(kept["result"])
 

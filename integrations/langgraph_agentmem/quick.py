@@ -11,6 +11,7 @@ from typing import Final
 from langgraph.store.base import GetOp, Item, validate_op_namespace
 
 from agentmem import Limits, Store
+from agentmem.adapting import row_now
 from agentmem.engines.rows import EntryRow
 from agentmem.model import to_datetime
 from agentmem.namespaces import check_key, encode, parse_namespace
@@ -33,13 +34,11 @@ def _encoded(namespace: tuple[str, ...], limits: Limits) -> str | None:
 
 def present_row(store: Store, namespace: tuple[str, ...], key: str) -> EntryRow | None:
     """The row of an item that is there now, of a whole store."""
-    core = store._core
-    core.check_open()
-    encoded = _encoded(namespace, core.limits)
+    limits = store.limits
+    encoded = _encoded(namespace, limits)
     if encoded is None:
         return None
-    row = core.engine.point((encoded, check_key(key, core.limits)), None).row
-    return row if row is not None and core.sees(row) else None
+    return row_now(store, (encoded, check_key(key, limits)))
 
 
 def quick_item(row: EntryRow, namespace: tuple[str, ...]) -> Item:

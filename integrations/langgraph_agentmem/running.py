@@ -16,6 +16,7 @@ from typing import Final
 from langchain_core.runnables.config import var_child_runnable_config
 
 from agentmem import Conflict, ConflictError, InvalidValueError, Store, Transaction
+from agentmem.adapting import is_same_view
 from langgraph_agentmem.seen import Caller, Place, SeenVersions
 
 __all__ = ["Running", "is_outside", "running_in", "running_transaction"]
@@ -95,11 +96,9 @@ def running_transaction(store: Store) -> Running | None:
     """
     for running in _running.get():
         other = running.store
-        if other._core.engine.store_id != store._core.engine.store_id:
+        if other.store_id != store.store_id:
             continue
-        one, two = other._scope, store._scope
-        same_view = (one.prefix, one.access, one.rules) == (two.prefix, two.access, two.rules)
-        if other._core is store._core and same_view:
+        if is_same_view(other, store):
             return running
         raise InvalidValueError(
             "the node runs in a transaction on another view of this store; give "

@@ -33,6 +33,7 @@ from agentmem import (
     Snapshot,
     Store,
 )
+from agentmem.adapting import is_whole
 from agentmem.views import View
 from langchain_agentmem.opening import HoldsStore, Target
 from langgraph_agentmem.quick import present_row, quick_item
@@ -136,7 +137,7 @@ class AgentMemStore(HoldsStore, BaseStore):
         self._conflicts = conflicts
         self.agent = agent
         self._at: Snapshot | None = None
-        self._whole = self.store._scope.is_root
+        self._whole = is_whole(self.store)
         self._seen = SeenVersions()
         self._sweeper = Sweeper(self.sweep_ttl)
 
@@ -313,7 +314,7 @@ class AgentMemStore(HoldsStore, BaseStore):
             return {} if self.agent is None else {"agent": self.agent}
         run = caller.run
         agent = self.agent
-        if agent is None and self.store._scope.agent is None:
+        if agent is None and self.store.agent is None:
             agent = run.node
         return {"agent": agent, "metadata": run.metadata() or None}
 

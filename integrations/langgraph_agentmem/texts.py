@@ -30,6 +30,7 @@ from langgraph.store.base import (
 )
 
 from agentmem import EmbedderError, InvalidValueError, Store
+from agentmem.adapting import embedder_of
 from agentmem.search.embedders import Embedder, resolve
 
 __all__ = ["FIELDS", "Index", "field_key", "prefetched"]
@@ -68,7 +69,7 @@ class Index:
         Raises:
             InvalidValueError: it has none, another one, or one of another dimension.
         """
-        embedder = store._core.searcher.embedder
+        embedder = embedder_of(store)
         if embedder is None:
             raise InvalidValueError(
                 "the store was opened without an embedder; open it with "

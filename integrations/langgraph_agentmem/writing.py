@@ -9,7 +9,6 @@ from typing import Any, Final
 from langgraph.store.base import PutOp
 
 from agentmem import ConflictError, Entry, KeyMissingError, Store, Transaction
-from agentmem.provenance import CONTEXT
 from langgraph_agentmem.seen import Place
 from langgraph_agentmem.texts import FIELDS, Index, field_key
 
@@ -81,7 +80,7 @@ class Writer:
 def cite(tx: Transaction, read: Iterable[tuple[Place, int]]) -> None:
     """Names what the task has read before as what the commit may come of; it is not checked."""
     for (namespace, key), version in read:
-        tx._context.append((CONTEXT, tx._scope.place(namespace, key), version))
+        tx.cite(key, version, namespace=namespace)
 
 
 def refresh_in(tx: Transaction, touched: Iterable[tuple[Place, int | None]]) -> None:

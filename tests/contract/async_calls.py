@@ -68,6 +68,10 @@ async def _writes(store: AsyncStore, _folder: Path) -> None:
     assert await store.clear("notes") == 1
     assert [entry.version for entry in await store.history("object")] == [1]
     assert len(await store.log()) == await store.revision
+    assert (await store.floor, store.prefix, store.agent) == (0, (), None)
+    assert store.scoped("team", agent="ann").prefix == ("team",)
+    assert store.scoped("team").store_id == store.store_id
+    assert store.limits == agentmem.Limits()
 
     async def more(value: int) -> int:
         assert await store.has("list")
@@ -81,6 +85,7 @@ async def _transactions(store: AsyncStore, _folder: Path) -> None:
     async with store.transaction(agent="ann", op_id="first") as tx:
         assert (tx.revision, tx.applied, tx.agent) == (0, None, "ann")
         await tx.knows({})
+        await tx.cite("seen", 1)
         await tx.put("a", 1)
         await tx.put_many({"b": 2, "c": 3})
         key = await tx.add("x", namespace="notes")

@@ -56,6 +56,86 @@ def test_an_unchecked_read_is_kept_too(store: Store) -> None:
     assert kept(store) == [(CONTEXT, "", "a", 1), (LOOK, "", "", 1)]
 
 
+def test_what_was_seen_elsewhere_is_kept_as_an_unchecked_read_and_never_checked(
+    store: Store,
+) -> None:
+    store.put("a", 1, namespace="n")
+    with store.transaction() as tx:
+        for _time in range(2):
+            tx.cite("a", 1, namespace="n")
+        tx.put("b", 1)
+        store.put("a", 2, namespace="n", overwrite=True)
+        tx.cite("a", 2, namespace="n")  # seen in another view, and later than this one's revision
+    assert kept(store) == [(CONTEXT, "n", "a", 1), (CONTEXT, "n", "a", 2)]
+    edges = store.audit.lineage("b").edges
+    assert sorted((edge.source.key, edge.source.version) for edge in edges) == [("a", 1), ("a", 2)]
+
+
+def test_a_citation_of_what_is_replaced_is_kept_once(store: Store) -> None:
+    store.put_many({"a": 1, "b": [1]})
+    with store.transaction() as tx:
+        for key in ("a", "b"):
+            tx.cite(key, 1)
+        tx.put("a", 2, expected_version=1)
+        tx.append("b", 2)
+    assert kept(store) == [(CONTEXT, "", "b", 1), (BASE, "", "a", 1)]
+
+
+def test_a_citation_is_of_the_view_that_makes_it(store: Store) -> None:
+    store.put("a", 1, namespace="team")
+    team = store.scoped("team", access={"a": "read", "b": "write"})
+    with team.transaction() as tx:
+        tx.cite("a", 1)
+        with pytest.raises(agentmem.AccessDeniedError):
+            tx.cite("c", 1)
+        tx.put("b", 1)
+    assert kept(store) == [(CONTEXT, "team", "a", 1)]
+
+
+@pytest.mark.parametrize(
+    ("version", "error"),
+    [
+        (0, agentmem.InvalidValueError),
+        (-1, agentmem.InvalidValueError),
+        (2**63, agentmem.InvalidValueError),
+        (True, TypeError),
+        ("1", TypeError),
+        (None, TypeError),
+    ],
+)
+def test_what_is_no_version_is_not_cited(
+    store: Store, version: Any, error: type[Exception]
+) -> None:
+    with store.transaction() as tx:
+        with pytest.raises(error):
+            tx.cite("a", version)
+        tx.put("b", 1)
+    assert kept(store) == []
+
+
+def test_an_ended_transaction_cites_nothing(store: Store) -> None:
+    tx = store.transaction()
+    tx.rollback()
+    with pytest.raises(agentmem.ClosedError):
+        tx.cite("a", 1)
+
+
+def test_what_was_cited_before_it_was_there_is_no_source(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.cite("a", 1)  # by mistake: there is none yet
+        tx.put("early", 1)
+    store.put("a", 1)
+    with store.transaction() as tx:
+        tx.cite("a", 1)
+        tx.put("late", 1)
+    derived = store.audit.lineage("a", direction="down")
+    assert {node.key for node in derived.nodes} == {"a", "late"}
+    undone = store.audit.revert_derived("a", 1)
+    assert [each.key for each in undone.keys] == ["a", "late"]
+    (edge,) = store.audit.lineage("early").edges
+    assert edge.source.state == "compacted"  # what is not in the log is taken so
+
+
 def test_a_scan_and_a_search_are_one_row_each_with_what_they_found(store: Store) -> None:
     for key in ("a", "b", "c"):
         store.put(key, f"word {key}", namespace="n")

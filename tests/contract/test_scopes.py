@@ -429,3 +429,36 @@ def test_brackets_name_what_is_missing_relative_to_the_view(store: Store) -> Non
     with pytest.raises(KeyMissingError) as caught:
         store.scoped("team")["k"]
     assert (caught.value.namespace, caught.value.key) == ((), "k")
+
+
+def test_a_view_tells_where_it_lies_and_who_acts_in_it(make_store: StoreMaker) -> None:
+    limits = agentmem.Limits(max_k=7)
+    store = make_store(agent="ann", limits=limits)
+    assert (store.prefix, store.agent) == ((), "ann")
+    team = store.scoped("team/red", agent="bob")
+    inner = team.scoped("plans", access={"**": "read"})
+    assert (team.prefix, team.agent) == (("team", "red"), "bob")
+    assert (inner.prefix, inner.agent) == (("team", "red", "plans"), "bob")
+    other = make_store("other")
+    again = make_store()
+    for view in (team, inner, again):
+        assert view.store_id == store.store_id != other.store_id
+    assert inner.limits is store.limits
+    assert store.limits == limits
+    assert (again.agent, again.limits) == (None, agentmem.Limits())
+
+
+def test_every_view_knows_the_floor(make_store: StoreMaker) -> None:
+    store = make_store()
+    team = store.scoped("team", access="read")
+    assert (store.floor, team.floor) == (0, 0)
+    for value in range(4):
+        store.put("k", value, overwrite=True)
+    store.admin.compact(keep_revision=3)
+    assert (store.floor, team.floor) == (3, 3)
+    with pytest.raises(agentmem.CompactedError):
+        store.snapshot(at=store.floor - 1)
+    assert store.snapshot(at=store.floor)["k"] == 2
+    store.close()
+    with pytest.raises(agentmem.ClosedError):
+        _ = team.floor
