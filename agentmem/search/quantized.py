@@ -18,7 +18,6 @@ on two.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -44,7 +43,10 @@ _log = logging.getLogger("agentmem")
 @cache
 def is_usable() -> bool:
     """Whether there is a fast product of eight-bit numbers, and one that is right."""
-    if importlib.util.find_spec("simsimd") is None:
+    # Not by `find_spec`, which fails while another thread is importing it.
+    try:
+        import simsimd  # noqa: F401  # only whether it is there
+    except ImportError:
         return False
     # Kernels differ by processor; one that is wrong would lose entries and say nothing.
     rng = np.random.default_rng(0)

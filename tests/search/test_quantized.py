@@ -202,6 +202,18 @@ def test_a_product_that_is_wrong_on_this_processor_is_not_used(
         quantized.is_usable.cache_clear()
 
 
+def test_it_is_found_while_another_thread_is_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import simsimd
+
+    # As it is between the run of its code and the end of its import.
+    monkeypatch.setattr(simsimd, "__spec__", None)
+    quantized.is_usable.cache_clear()
+    try:
+        assert quantized.is_usable()
+    finally:
+        quantized.is_usable.cache_clear()
+
+
 def test_without_simsimd_the_float32_numbers_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
