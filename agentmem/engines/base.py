@@ -13,7 +13,7 @@ values are canonical JSON text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -69,6 +69,19 @@ class Reading(Protocol):
 
     def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
         """As `Engine.vectors`."""
+
+
+class TextsAside(Protocol):
+    """Texts that the index does not hold, taken apart once and asked for often.
+
+    For one thread at a time.
+    """
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        """Takes in texts, under ids of their own."""
+
+    def scores(self, words: Sequence[str]) -> dict[int, float]:
+        """What those that hold a word score among today's texts of the index."""
 
 
 class Engine(Protocol):
@@ -303,15 +316,24 @@ class Engine(Protocol):
         """Begins to read what a search needs."""
 
     def text_hits(
-        self, words: Sequence[str], within: Range, revision: int, limit: int
+        self,
+        words: Sequence[str],
+        within: Range,
+        revision: int,
+        limit: int,
+        also: Sequence[int] = (),
     ) -> list[TextHit]:
         """The current entries at or below the revision that hold a word, best first.
 
         Args:
             words: as `agentmem.search.words.query_words` makes them; at least one.
             within: a namespace with all below it; its other bounds are not looked at.
-            limit: at most so many.
+            limit: at least so many, and no more than `also` has beyond that.
+            also: entries that are given whatever they score, as far as they hold a word.
         """
+
+    def texts_aside(self) -> TextsAside:
+        """A place for texts that the index does not hold."""
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         """What these texts would score among today's; 0 for one that holds no word."""

@@ -18,20 +18,19 @@ from agentmem.model import Entry
 from agentmem.namespaces import encode
 from agentmem.scope import Scope
 from agentmem.search.indexes import LOOK_S, Indexes
-from agentmem.search.live import LiveVectors
+from agentmem.search.live import LiveVectors, Rows
+from agentmem.search.past import Past
 from agentmem.search.planner import Answer, Own, Plan
 from agentmem.search.query import SearchQuery
 from agentmem.search.sources import (
-    ExactVectors,
     IndexedVectors,
     NearestVectors,
     NoVectors,
-    Past,
-    PastVectors,
-    Texts,
     VectorSource,
+    as_of,
 )
 from agentmem.search.spaces import top_label, wrong_embedder
+from agentmem.search.texts import Texts
 from agentmem.search.vectors import direction, directions, similarities, unpack, unpack_many
 
 if TYPE_CHECKING:
@@ -134,15 +133,17 @@ class Finder:
             vectors = NoVectors()
             if chosen is not None:
                 vectors = self._vectors(chosen, within, revision, towards, reading)
+        texts = Texts(
+            self._engine, query.words, within, revision, lambda: self._past_of(within, revision)
+        )
         plan = Plan(
             self._engine,
             reading,
             scope,
             query,
             view,
-            texts=Texts(self._engine, query.words, within, revision),
+            texts=texts,
             vectors=vectors,
-            past=lambda: self._past_of(within, revision),
             weight=weight,
             own=mine,
         )
@@ -220,7 +221,7 @@ class Finder:
             everything=lambda: self._exact(chosen, within, revision, towards),
         )  # fmt: skip
 
-    def _past_vectors(self, chosen: VectorSet, within: Range, revision: int) -> PastVectors | None:
+    def _past_vectors(self, chosen: VectorSet, within: Range, revision: int) -> Rows | None:
         difference = self._past_of(within, revision)
         if difference is None:
             return None
@@ -233,7 +234,7 @@ class Finder:
         past = None
         if revision < live.origin:
             past = self._past_vectors(chosen, within, revision)
-        return ExactVectors(live.rows(revision, within.namespace), past, towards)
+        return as_of(live.rows(revision, within.namespace), past, towards)
 
     def live(
         self,

@@ -78,19 +78,29 @@ class Rows:
         self,
         ids: NDArray[np.int64],
         blocks: list[Floats],
-        small: _Small | None,
-        valid: NDArray[np.bool_] | None,
         slots: dict[int, int],
-        within: NDArray[np.int64] | None,
-        late: NDArray[np.bool_] | None,
+        *,
+        small: _Small | None = None,
+        valid: NDArray[np.bool_] | None = None,
+        within: NDArray[np.int64] | None = None,
+        late: NDArray[np.bool_] | None = None,
     ) -> None:
+        """
+        Args:
+            blocks: the directions of all, the later ones of those that there are by now included.
+            slots: where each entry's is.
+            small: the same with eight bits a number.
+            valid: which are valid at the revision; None: all.
+            within: which of them are those of `ids`; None: all.
+            late: which came after the revision.
+        """
         self.ids = ids if within is None else ids[within]
         self._blocks = blocks
         self._small = small if len(self.ids) >= _LEAST_QUANTIZED else None
         self._valid = valid
         self._slots = slots
         self._within = within
-        self._late = late  # rows whose vector came after the revision
+        self._late = late
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -260,7 +270,7 @@ class LiveVectors:
             if self._engine.floor() > self.at.revision:
                 return False
             if changes:
-                self._shown.clear()
+                self._shown.clear()  # they would stay right, but keep what is dropped
             self._add([row for row in changes if row.vector is not None])
             for row in changes:
                 if row.previous is not None:
@@ -301,7 +311,7 @@ class LiveVectors:
             within = self._below(namespace, count)
             if valid is not None:
                 within, valid = within[valid[within]], None
-        return Rows(ids, blocks, small, valid, self._slots, within, late)
+        return Rows(ids, blocks, self._slots, small=small, valid=valid, within=within, late=late)
 
     def _below(self, namespace: str, count: int) -> NDArray[np.int64]:
         chosen = np.zeros(len(self._namespaces) + 1, dtype=np.bool_)

@@ -25,7 +25,8 @@ from agentmem.namespaces import encode
 from agentmem.records import entry_of
 from agentmem.scope import Scope
 from agentmem.search.query import SearchQuery
-from agentmem.search.sources import Past, Texts, VectorSource
+from agentmem.search.sources import VectorSource
+from agentmem.search.texts import Texts
 from agentmem.values import load
 
 __all__ = ["Answer", "Own", "Plan", "Ranked", "combined", "decayed"]
@@ -144,14 +145,12 @@ class Plan:
         *,
         texts: Texts,
         vectors: VectorSource | None,
-        past: Callable[[], Past | None],
         weight: float,
         own: Own | None = None,
     ) -> None:
         """
         Args:
             view: (revision, instant).
-            past: the entries at the revision of what was written since, as of now.
             weight: of words in hybrid ranking.
         """
         self._engine = engine
@@ -161,7 +160,6 @@ class Plan:
         self._revision, self._instant = view
         self._texts = texts
         self._vectors = vectors
-        self._past = past
         self._weight = weight if vectors is not None else 1.0
         self._own = own if own is not None else Own()
         self._allowed = scope.readable(query.labels)
@@ -186,16 +184,10 @@ class Plan:
         self._score_own()
         while True:
             self._has_looked = False
-            self._texts.extend(depth)
-            if self._query.words:
-                # After the index was read: what has changed since is in the difference.
-                past = self._past()
-                if past is not None:
-                    self._texts.add(
-                        [row for row in past.present() if row.id not in self._texts.scores]
-                    )
+            # First what is near, so that the words of these are looked at with the others.
             if self._vectors is not None:
                 self._vectors.extend(depth)
+            self._texts.extend(depth, self._vectors.scores if self._vectors is not None else ())
             found = self._ranked()
             if found is not None:
                 # Not all that was read has looked at the floor, and the last of it counts.
@@ -210,7 +202,7 @@ class Plan:
             entry = self._own.entries[place]
             if entry is not None and entry.text is not None:
                 texts.append((id, entry.text))
-        self._texts.add_texts(texts)
+        self._texts.add_own(texts)
 
     def _ranked(self) -> Answer | None:
         """The answer; None if the lists must be read deeper."""
@@ -303,8 +295,7 @@ class Plan:
         if self._vectors is not None and words:
             near = near | self._vectors.of([id for id, _row in seen if id not in near])
         for id, row in seen:
-            text = self._texts.of(row) if self._query.mode != "vector" else 0.0
-            yield Ranked((row.namespace, row.key), row, None, text, near.get(id))
+            yield Ranked((row.namespace, row.key), row, None, words.get(id, 0.0), near.get(id))
         for id, place in self._own_places.items():
             entry = self._own.entries[place]
             if entry is not None and (

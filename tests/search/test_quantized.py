@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import agentmem
-from agentmem.search import live, quantized, sources
+from agentmem.search import exact, live, quantized
 from agentmem.search.vectors import direction, directions, similarities
 
 pytestmark = pytest.mark.skipif(not quantized.is_usable(), reason="without the extra fast")
@@ -164,7 +164,7 @@ def test_where_all_are_about_as_near_all_are_looked_at(
 def test_many_that_remain_are_sorted_out_by_32_bits(
     tmp_path: Path, only_glances: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_FEW", 0)
+    monkeypatch.setattr(exact, "_FEW", 0)
     rng = np.random.default_rng(7)
     made = rng.normal(size=(1_500, 64)).astype(np.float32)
     made[10:14] = made[10]
@@ -178,6 +178,44 @@ def test_many_that_remain_are_sorted_out_by_32_bits(
                 hits = store.search(query, k=k)
                 assert [(hit.entry.key, hit.score) for hit in hits] == nearest(vectors, query, k)
     assert len(only_glances) == 12
+
+
+def test_those_between_which_eight_bits_cannot_tell_are_looked_at_again(
+    tmp_path: Path, only_glances: list[int]
+) -> None:
+    # In three dimensions the nearest of so many lie closer to each other than what is lost.
+    rng = np.random.default_rng(9)
+    made = rng.normal(size=(4_000, 3)).astype(np.float32)
+    vectors = {f"k{number:04}": each for number, each in enumerate(made)}
+    with agentmem.open(tmp_path / "a.db", embedder=None, durability="relaxed") as store:
+        with store.transaction() as tx:
+            for key, vector in vectors.items():
+                tx.put(key, 0, vector=vector)
+        for query in rng.normal(size=(40, 3)).astype(np.float32):
+            hits = store.search(query, k=5)
+            assert [(hit.entry.key, hit.score) for hit in hits] == nearest(vectors, query, 5)
+    assert len(only_glances) == 40
+
+
+def test_rows_that_were_replaced_are_dropped_with_their_eight_bits(
+    tmp_path: Path, only_glances: list[int]
+) -> None:
+    rng = np.random.default_rng(10)
+    made = rng.normal(size=(6_000, 24)).astype(np.float32)
+    vectors: dict[str, Floats] = {}
+    with agentmem.open(tmp_path / "a.db", embedder=None, durability="relaxed") as store:
+        for start in range(0, 6_000, 1_500):
+            with store.transaction() as tx:
+                for number in range(start, start + 1_500):
+                    key = f"k{number % 2_000:04}"
+                    vectors[key] = made[number]
+                    tx.put(key, 0, vector=made[number])
+            for query in made[:10]:
+                hits = store.search(query, k=3)
+                assert [(hit.entry.key, hit.score) for hit in hits] == nearest(vectors, query, 3)
+        held = store._core.searcher.finder().nbytes
+    assert held < 4_500 * 24 * 5  # of 6,000 that there were
+    assert only_glances
 
 
 def test_a_product_that_is_wrong_on_this_processor_is_not_used(

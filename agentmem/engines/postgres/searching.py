@@ -13,7 +13,7 @@ A word of a query becomes a tsquery by ``phraseto_tsquery``, so nothing in it is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agentmem.engines.base import (
@@ -67,17 +67,27 @@ _UNTIL: Final = """CASE WHEN h.entry_id = e.id THEN NULL ELSE (
                 SELECT MIN(n.revision) FROM {s}.entries n WHERE n.namespace = e.namespace
                     AND n.key = e.key AND n.revision > e.revision) END"""
 
+
+def _scores(words: str) -> str:
+    """A statement for what texts score; `words` makes a tsvector of each ``u.text``."""
+    return f"""WITH t AS MATERIALIZED (SELECT u.n, {words} AS words
+            FROM unnest($2::text[]) WITH ORDINALITY AS u(text, n)),
+        w AS MATERIALIZED (SELECT w.query FROM {_QUERIES}
+            AND EXISTS (SELECT 1 FROM t WHERE t.words @@ w.query)),
+        {_WEIGHTS}
+        SELECT COALESCE({_SCORE}, 0) FROM t ORDER BY t.n"""
+
+
 _STATEMENTS: Final = {
     "entries": f"""SELECT s.floor, {_COLUMNS} FROM {{s}}.store s LEFT JOIN (
             unnest($1::bigint[]) AS w(id) CROSS JOIN LATERAL (
                 SELECT * FROM {{s}}.entries x WHERE x.id = w.id LIMIT 1) e
             {_COMMIT}) ON true""",
-    "text_scores": f"""WITH t AS MATERIALIZED (SELECT u.n, to_tsvector({{config}}, u.text) AS words
-            FROM unnest($2::text[]) WITH ORDINALITY AS u(text, n)),
-        w AS MATERIALIZED (SELECT w.query FROM {_QUERIES}
-            AND EXISTS (SELECT 1 FROM t WHERE t.words @@ w.query)),
-        {_WEIGHTS}
-        SELECT COALESCE({_SCORE}, 0) FROM t ORDER BY t.n""",
+    "text_scores": _scores("to_tsvector({config}, u.text)"),
+    # As `text_scores`, of texts that were taken apart before.
+    "words_of": """SELECT to_tsvector({config}, u.text)::text
+        FROM unnest($1::text[]) WITH ORDINALITY AS u(text, n) ORDER BY u.n""",
+    "words_scores": _scores("u.text::tsvector"),
     "spaces": """SELECT id, embedder, dimension, NULL::text FROM {s}.vector_sets
         UNION ALL SELECT set_id, NULL, NULL, namespace FROM {s}.vector_spaces""",
     "spaces_count": "SELECT spaces FROM {s}.store",
@@ -170,10 +180,15 @@ _BELOW: Final = {
                 AND {{within:t}} AND t.entry_id <= COALESCE(
                     (SELECT first_entry_id + changes - 1 FROM {{s}}.commits WHERE revision = $4),
                     CASE WHEN $4 > 0 THEN 9223372036854775807 ELSE 0 END)
-            ORDER BY score DESC FETCH FIRST $5 ROWS WITH TIES)
-        SELECT h.entry_id, e.namespace, e.key, e.revision, h.score FROM h CROSS JOIN LATERAL (
-            SELECT * FROM {{s}}.entries x WHERE x.id = h.entry_id LIMIT 1) e
-        ORDER BY h.score DESC, e.namespace, e.key LIMIT $5""",
+            ORDER BY score DESC
+            FETCH FIRST ($5 + cardinality($6::bigint[])) ROWS WITH TIES)
+        SELECT h.entry_id, e.namespace, e.key, e.revision, h.score FROM (
+            SELECT * FROM h UNION SELECT t.entry_id, {_SCORE} FROM {{s}}.texts t
+                WHERE t.entry_id = ANY(($6::bigint[])::bigint[]) AND t.words
+                    @@ (SELECT string_agg(k.query::text, ' | ')::tsquery FROM k)) h
+            CROSS JOIN LATERAL (SELECT * FROM {{s}}.entries x WHERE x.id = h.entry_id LIMIT 1) e
+        ORDER BY h.entry_id = ANY(($6::bigint[])::bigint[]) DESC, h.score DESC, e.namespace, e.key
+        LIMIT $5 + cardinality($6::bigint[])""",
     # What is compared with (SELECT $4) the planner cannot know, so it makes one plan for all;
     # and of two indexes that it could use, v.id - $1 leaves the one that finds few.
     "embedded_since": f"""WITH v AS MATERIALIZED (SELECT id FROM {{s}}.vectors
@@ -256,6 +271,30 @@ def appended(rows: NewCommit) -> Iterable[tuple[str, Sequence[Sequence[Any]]]]:
         yield "settle", [rows.settled]
 
 
+class PostgresTextsAside:
+    """See `agentmem.engines.base.TextsAside`. The server takes them apart, and gets that back."""
+
+    def __init__(self, read: Callable[..., Rows]) -> None:
+        """
+        Args:
+            read: has a statement run, by its name.
+        """
+        self._read = read
+        self._words: dict[int, str] = {}
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        if texts:
+            rows = self._read("words_of", [cut(each) for each in texts.values()])
+            self._words.update((id, row[0]) for id, row in zip(texts, rows, strict=True))
+
+    def scores(self, words: Sequence[str]) -> dict[int, float]:
+        if not self._words:
+            return {}
+        rows = self._read("words_scores", words, list(self._words.values()))
+        found = zip(self._words, rows, strict=True)
+        return {id: _rounded(row[0]) for id, row in found if row[0] > 0}
+
+
 class SearchReads:
     """The reads for search, of `agentmem.engines.base.Engine`; some of a session, too."""
 
@@ -275,16 +314,24 @@ class SearchReads:
         return [EntryRow._make(row[1:]) for row in rows if row[1] is not None]
 
     def text_hits(
-        self, words: Sequence[str], within: Range, revision: int, limit: int
+        self,
+        words: Sequence[str],
+        within: Range,
+        revision: int,
+        limit: int,
+        also: Sequence[int] = (),
     ) -> list[TextHit]:
         bounds = namespace_bounds(within.namespace)
-        rows = self._read_below("text_hits", words, bounds, revision, limit)
+        rows = self._read_below("text_hits", words, bounds, revision, limit, also)
         hits = [TextHit._make((*row[:4], _rounded(row[4]))) for row in rows]
         return sorted(hits, key=lambda hit: (-hit.score, hit.namespace, hit.key))
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         rows = self._read("text_scores", words, [cut(text) for text in texts])
         return [_rounded(row[0]) for row in rows]
+
+    def texts_aside(self) -> PostgresTextsAside:
+        return PostgresTextsAside(self._read)
 
     def spaces(self) -> Spaces:
         return spaces_of(self._read("spaces"))

@@ -44,6 +44,7 @@ from agentmem.engines.sqlite import (
     text,
     vectors,
 )
+from agentmem.engines.sqlite.aside import SqliteTextsAside
 from agentmem.engines.sqlite.boot import timer_of
 from agentmem.engines.sqlite.checksums import changed_rows
 from agentmem.engines.sqlite.closing import Closing
@@ -288,9 +289,19 @@ class SqliteEngine(LineageReads):
         return kept
 
     def text_hits(
-        self, words: Sequence[str], within: Range, revision: int, limit: int
+        self,
+        words: Sequence[str],
+        within: Range,
+        revision: int,
+        limit: int,
+        also: Sequence[int] = (),
     ) -> list[TextHit]:
-        return self._read(lambda c: text.hits(c, words, within, revision, limit))
+        return self._read(lambda c: text.hits(c, words, within, revision, limit, also))
+
+    def texts_aside(self) -> SqliteTextsAside:
+        return SqliteTextsAside(
+            lambda words, counted: self._read(lambda c: text.weigh(c, words, counted))
+        )
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         return self._read(lambda c: text.scores(c, words, texts))

@@ -17,11 +17,12 @@ memory, so that both sides agree on what a word is.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from agentmem.engines.ranges import namespace_bounds
 from agentmem.engines.rows import (
@@ -31,7 +32,21 @@ from agentmem.engines.rows import (
 from agentmem.engines.sqlite.driver import driver, is_corrupt
 from agentmem.search.words import found_by, indexed
 
-__all__ = ["change", "create", "fill", "hits", "ids", "rebuild", "refresh", "scores"]
+__all__ = [
+    "change",
+    "create",
+    "fill",
+    "hits",
+    "holding",
+    "ids",
+    "length",
+    "rebuild",
+    "refresh",
+    "scores",
+    "stems",
+    "table",
+    "weigh",
+]
 
 _log = logging.getLogger("agentmem")
 
@@ -54,20 +69,20 @@ _CURRENT: Final = (
 _HITS: Final = """
 SELECT e.id, e.namespace, e.key, e.revision, -rank AS score
 FROM search_text f JOIN entries e ON e.id = f.rowid
-WHERE search_text MATCH ? AND e.namespace >= ? AND e.namespace < ? AND e.revision <= ?
-ORDER BY score DESC, e.namespace, e.key LIMIT ? + 0
-"""
-_HITS_ALL: Final = """
-SELECT e.id, e.namespace, e.key, e.revision, -rank AS score
-FROM search_text f JOIN entries e ON e.id = f.rowid
-WHERE search_text MATCH ? AND e.revision <= ?
-ORDER BY score DESC, e.namespace, e.key LIMIT ? + 0
+WHERE search_text MATCH :query AND e.revision <= :revision"""
+_BELOW: Final = " AND e.namespace >= :start AND e.namespace < :end"
+_BEST: Final = " ORDER BY score DESC, e.namespace, e.key LIMIT :limit + 0"
+# In one look at the index, as a second one would find others if somebody writes.
+_BEST_ALSO: Final = """
+ORDER BY e.id IN (SELECT value FROM json_each(:also)) DESC, score DESC, e.namespace, e.key
+LIMIT :limit + 0
 """
 _HOLDING: Final = "SELECT COUNT(*) FROM search_text WHERE search_text MATCH ?"
 # FTS5's own record of how many rows, and how many words in all, it has.
 _TOTALS: Final = "SELECT block FROM search_text_data WHERE id = 1"
 _IDS: Final = "SELECT id FROM search_text_docsize ORDER BY id"
 _NO_END: Final = b""
+_SCRATCH_PLACES: Final = "SELECT doc, offset FROM texts_parts WHERE term = ?"
 _K1: Final = 1.2
 _B: Final = 0.75
 _LEAST_IDF: Final = 1e-6
@@ -132,37 +147,57 @@ def ids(connection: Executes) -> list[int]:
 
 
 def hits(
-    connection: Executes, words: Sequence[str], within: Range, revision: int, limit: int
+    connection: Executes,
+    words: Sequence[str],
+    within: Range,
+    revision: int,
+    limit: int,
+    also: Sequence[int],
 ) -> list[TextHit]:
     """See `Engine.text_hits`; the score is bm25."""
-    query = _any_of(words)
+    values = {"query": _any_of(words), "revision": revision, "limit": limit + len(also)}
+    statement = _HITS
     if within.namespace:
         start, end = namespace_bounds(within.namespace)
-        bound = (query, start, _NO_END if end is None else end, revision, limit)
-        rows = connection.execute(_HITS, bound).fetchall()
-    else:
-        rows = connection.execute(_HITS_ALL, (query, revision, limit)).fetchall()
+        values |= {"start": start, "end": _NO_END if end is None else end}
+        statement += _BELOW
+    if also:
+        values["also"] = json.dumps(also)
+    rows = connection.execute(statement + (_BEST_ALSO if also else _BEST), values).fetchall()
     return [TextHit._make((*row[:4], _rounded(row[4]))) for row in rows]
 
 
 def scores(connection: Executes, words: Sequence[str], texts: Sequence[str]) -> list[float]:
     """See `Engine.text_scores`."""
-    found = [0.0] * len(texts)
-    counted = _scratch().count(words, texts)
-    if not any(counts for _length, counts in counted):
+    counted = enumerate(_scratch().count(words, texts))
+    found = weigh(connection, words, {index: each for index, each in counted if each[1]})
+    return [found.get(index, 0.0) for index in range(len(texts))]
+
+
+def weigh(
+    connection: Executes, words: Sequence[str], counted: Mapping[int, tuple[int, dict[int, int]]]
+) -> dict[int, float]:
+    """The scores of texts by today's statistics.
+
+    Args:
+        counted: of each that holds a word, its length in words, and how often it holds which word
+            (by index).
+    """
+    found: dict[int, float] = {}
+    if not counted:
         return found
     rows, total = _totals(connection)
     average = total / rows if rows else 1.0
     weights: dict[int, float] = {}
-    for index, (length, counts) in enumerate(counted):
+    for word in {word for _length, counts in counted.values() for word in counts}:
+        holding = connection.execute(_HOLDING, (_any_of([words[word]]),)).fetchone()[0]
+        weights[word] = _idf(rows, holding)
+    for id, (length, counts) in counted.items():
+        norm = _K1 * (1 - _B + _B * length / (average or 1.0))
         score = 0.0
-        for word, count in sorted(counts.items()):
-            if word not in weights:
-                holding = connection.execute(_HOLDING, (_any_of([words[word]]),)).fetchone()[0]
-                weights[word] = _idf(rows, holding)
-            norm = _K1 * (1 - _B + _B * length / (average or 1.0))
+        for word, count in sorted(counts.items()) if len(counts) > 1 else counts.items():
             score += weights[word] * (count * (_K1 + 1)) / (count + norm)
-        found[index] = _rounded(score)
+        found[id] = _rounded(score)
     return found
 
 
@@ -204,12 +239,10 @@ class _Scratch:
 
     def __init__(self) -> None:
         self._connection = driver.connect(":memory:", isolation_level=None, check_same_thread=False)
-        for table in ("texts", "word"):
+        for name in ("texts", "word"):
+            self._connection.execute(table(name))
             self._connection.execute(
-                f"CREATE VIRTUAL TABLE {table} USING fts5(x, tokenize='{_TOKENIZER}')"
-            )
-            self._connection.execute(
-                f"CREATE VIRTUAL TABLE {table}_parts USING fts5vocab({table}, instance)"
+                f"CREATE VIRTUAL TABLE {name}_parts USING fts5vocab({name}, instance)"
             )
 
     def count(self, words: Sequence[str], texts: Sequence[str]) -> list[tuple[int, dict[int, int]]]:
@@ -223,12 +256,12 @@ class _Scratch:
                 [(index, indexed(text)) for index, text in enumerate(texts)],
             )
             for index, word in enumerate(words):
-                for row in self._holding(self._parts(word)):
+                for row in holding(self._connection, _SCRATCH_PLACES, self._parts(word)):
                     counts[row][index] = counts[row].get(index, 0) + 1
             sizes = dict(execute("SELECT id, sz FROM texts_docsize").fetchall())
         finally:
             execute("ROLLBACK")
-        return [(_varint(sizes[index], 0)[0], found) for index, found in enumerate(counts)]
+        return [(length(sizes[index]), found) for index, found in enumerate(counts)]
 
     def _parts(self, word: str) -> list[str]:
         """The stems that a word is looked for by: one, or those of a phrase."""
@@ -237,16 +270,34 @@ class _Scratch:
         rows = self._connection.execute("SELECT term FROM word_parts ORDER BY offset").fetchall()
         return [term for (term,) in rows]
 
-    def _holding(self, parts: list[str]) -> list[int]:
-        """The texts that hold the parts in a row, once for each time."""
-        found: set[tuple[int, int]] | None = None
-        for distance, part in enumerate(parts):
-            places = self._connection.execute(
-                "SELECT doc, offset FROM texts_parts WHERE term = ?", (part,)
-            ).fetchall()
-            begins = {(doc, offset - distance) for doc, offset in places}
-            found = begins if found is None else found & begins
-        return [doc for doc, _offset in found or ()]
+
+def holding(connection: driver.Connection, places: str, parts: Iterable[str]) -> list[int]:
+    """The texts that hold parts in a row, once for each time.
+
+    Args:
+        places: a statement that gives the texts and offsets of a part.
+    """
+    found: set[tuple[int, int]] | None = None
+    for distance, part in enumerate(parts):
+        rows: list[Any] = connection.execute(places, (part,)).fetchall()
+        begins = {(doc, offset - distance) for doc, offset in rows}
+        found = begins if found is None else found & begins
+    return [doc for doc, _offset in found or ()]
+
+
+def length(size: bytes) -> int:
+    """How many words a text has, of what FTS5 keeps of it."""
+    return _varint(size, 0)[0]
+
+
+def stems(word: str) -> Sequence[str]:
+    """The parts that a word is looked for by: one, or those of a phrase."""
+    return _scratch()._parts(word)
+
+
+def table(name: str) -> str:
+    """The statement that makes a table of texts, which are taken apart as those of the index."""
+    return f"CREATE VIRTUAL TABLE {name} USING fts5(x, tokenize='{_TOKENIZER}')"
 
 
 _local = threading.local()

@@ -1,0 +1,159 @@
+"""Lists of candidates that are read only as deep as they must be, held against whole ones."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import agentmem
+from tests.contract.conftest import StoreMaker
+from tests.embedders import WordsEmbedder
+
+WORDS = [f"{first}{last}" for first in ("ba", "ke", "li", "mo", "su") for last in "bdgklmnr"]
+WEIGHT = 0.7  # of words, for an embedder that does not say
+MODES = ("text", "vector", "hybrid")
+
+
+def text_of(rng: random.Random) -> str:
+    """Some words are frequent, most are rare."""
+    return " ".join(WORDS[min(int(rng.expovariate(0.12)), 39)] for _ in range(rng.randint(2, 9)))
+
+
+def expected(view: Any, query: str, namespace: str | None) -> list[tuple[Any, float]]:
+    """What a hybrid search must find: everything that has anything to do with it."""
+    lists: dict[str, dict[Any, float]] = {}
+    for mode in ("text", "vector"):
+        hits = view.search(query, mode=mode, k=1_000, namespace=namespace, track=False)
+        lists[mode] = {(hit.entry.namespace, hit.entry.key): hit.score for hit in hits}
+    words, near = lists["text"], lists["vector"]
+    best = max(words.values(), default=1.0)
+    scores = {
+        place: WEIGHT * (words.get(place, 0.0) / best) + (1 - WEIGHT) * max(0.0, near[place])
+        for place in near
+    }
+    useful = [place for place in near if place in words or near[place] > 0]
+    found = [(place, scores[place]) for place in useful]
+    return sorted(found, key=lambda each: (-each[1], each[0]))
+
+
+def check(view: Any, rng: random.Random) -> None:
+    for namespace in (None, "team"):
+        query = text_of(rng)
+        whole = expected(view, query, namespace)
+        everything = {
+            mode: view.search(query, mode=mode, k=1_000, namespace=namespace, track=False)
+            for mode in MODES
+        }
+        hits = everything["hybrid"]
+        assert [((hit.entry.namespace, hit.entry.key), hit.score) for hit in hits] == whole
+        for mode, (k, offset) in itertools.product(MODES, ((1, 0), (4, 0), (12, 5))):
+            some = view.search(
+                query, mode=mode, k=k, offset=offset, namespace=namespace, track=False
+            )
+            wanted = everything[mode][offset : offset + k]
+            assert [(hit.entry, hit.score) for hit in some] == [
+                (hit.entry, hit.score) for hit in wanted
+            ]
+
+
+@pytest.fixture
+def store(make_store: StoreMaker, seed: int) -> Iterator[agentmem.Store]:
+    """300 texts in two namespaces."""
+    store = make_store(embedder=WordsEmbedder(), blind_writes="allow")
+    rng = random.Random(seed)
+    for start in range(0, 300, 60):
+        with store.transaction() as tx:
+            for number in range(start, start + 60):
+                label = "team" if number % 3 else "other"
+                tx.put(f"k{number}", text_of(rng), namespace=label)
+    yield store
+    store.close()
+
+
+def test_a_few_are_the_first_of_all_at_every_revision(
+    store: agentmem.Store, make_store: StoreMaker, seed: int
+) -> None:
+    rng = random.Random(seed)
+    late = make_store(embedder=WordsEmbedder())  # has nothing in memory of what was before
+    views = [store.snapshot()]
+    for _round in range(4):
+        with store.transaction() as tx:
+            for number in rng.sample(range(300), 30):
+                label = "team" if number % 3 else "other"
+                if rng.random() < 0.3:
+                    tx.delete(f"k{number}", namespace=label)
+                else:
+                    tx.put(f"k{number}", text_of(rng), namespace=label)
+        views.append(store.snapshot())
+        for view in (store, *views):
+            check(view, rng)
+    for view in views:
+        check(late.snapshot(at=view.revision), rng)
+
+
+def test_a_few_are_the_first_of_all_with_own_writes(store: agentmem.Store, seed: int) -> None:
+    rng = random.Random(seed)
+    with store.transaction() as tx:
+        for number in range(0, 40, 2):
+            tx.put(f"k{number}", text_of(rng), namespace="team")
+            tx.delete(f"k{number + 1}", namespace="team")
+        store.put("k50", text_of(rng), namespace="team")
+        for _round in range(4):
+            check(tx, rng)
+        tx.rollback()
+
+
+def test_no_text_of_the_index_is_taken_apart_again(
+    store: agentmem.Store, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    asked: list[int] = []
+    engine = store._core.engine
+    hits = engine.text_hits
+
+    def counted(words: Any, within: Any, revision: int, limit: int, also: Any = ()) -> Any:
+        asked.append(len(also))
+        return hits(words, within, revision, limit, also)
+
+    def refused(*_arguments: Any) -> Any:
+        raise AssertionError("a text was taken apart")
+
+    monkeypatch.setattr(engine, "text_hits", counted)
+    monkeypatch.setattr(engine, "text_scores", refused)
+    old = store.snapshot()
+    for _round in range(3):
+        store.put("k1", text_of(rng), namespace="team")
+        store.search(text_of(rng), k=5)
+    assert len(asked) <= 6
+    assert all(asked)
+    aside: list[int] = []
+    added = _noted(engine, aside)
+    monkeypatch.setattr(engine, "texts_aside", added)
+    for _round in range(3):
+        old.search(text_of(rng), k=5)
+        store.put("k2", text_of(rng), namespace="team")
+    # k1 and k2, as they were then, once each.
+    assert sum(aside) == 2
+
+
+def _noted(engine: Any, aside: list[int]) -> Callable[[], Any]:
+    make = engine.texts_aside
+
+    def made() -> Any:
+        texts = make()
+
+        class Noted:
+            def add(self, new: Any) -> None:
+                aside.append(len(new))
+                texts.add(new)
+
+            def scores(self, words: Any) -> Any:
+                return texts.scores(words)
+
+        return Noted()
+
+    return made
