@@ -76,6 +76,8 @@ def put(
     ttl_us = None if ttl_s is None else ttl_microseconds(ttl_s)
     write = Write(PUT, encoded, stored_text, ttl_us, base, merge)
     write.deferred = embed == "deferred"
+    if text is None and type(value) is str:
+        write.words = value  # what search sees of a string is the string
     if vector is not None:
         write.vector = pack(vector, "the vector")
     return write
