@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentmem import ConflictError, Entry, Store
+from agentmem.namespaces import encode
 from tests.contract.conftest import ManualClock, StoreMaker
 
 
@@ -205,3 +206,31 @@ def test_a_second_store_object_sees_every_commit(make_store: StoreMaker) -> None
     assert [entry.version for entry in entries] == list(range(1, 11))
     assert one.history("k") == two.history("k") == entries[::-1]
     assert one.log() == two.log()
+
+
+def test_a_version_is_the_same_row_however_it_is_asked_for(store: Store) -> None:
+    store.set_merge("notes/**", "union")
+    store.put("k", ["a"], namespace="notes", agent="ann", op_id="op-1", text="said", ttl_s=60)
+    store.put("k", ["b"], namespace="notes", agent="bob", expected_version=1)
+    store.put("k", ["c"], namespace="notes", agent='eve "\\\x1f', expected_version=1)
+    store.delete("k", namespace="notes", expected_version=3)
+    engine, place = store._core.engine, (encode(("notes",)), "k")
+    rows = engine.history(place, 0, store.revision, 10)
+    assert [(row.version, row.base_version, row.merged) for row in rows] == [
+        (4, 3, None),
+        (3, 1, "union"),
+        (2, 1, None),
+        (1, None, None),
+    ]
+    for row in rows:
+        assert engine.point(place, row.revision).row == row
+    assert engine.point(place, None).row == rows[0]
+    absent = ("", "absent")
+    for places in ([place], [place, absent]):
+        session = engine.session()
+        try:
+            heads = session.enter(1_000, places, ()).heads
+        finally:
+            session.rollback()
+            session.release()
+        assert heads == {each: rows[0] if each == place else None for each in places}
