@@ -10,7 +10,7 @@ from typing import Final
 from agentmem.callers import warn
 from agentmem.commit import Committer
 from agentmem.contention import Lane
-from agentmem.coordination.steps import HAS_MARK, Step
+from agentmem.coordination.steps import HAS_BATCH_MARK, Step
 from agentmem.engines import Replica
 from agentmem.engines.base import (
     Engine,
@@ -288,7 +288,7 @@ class Core:
             return False
         try:
             self.change(Change("fence"), self._root)
-            return bool(self.engine.look(Look(HAS_MARK, (trace[0],))))
+            return bool(self.engine.look(Look(HAS_BATCH_MARK, (trace[0],))))
         except AgentMemError:
             # It still fails: the caller has to look at what it wanted to change.
             raise error from error.__cause__

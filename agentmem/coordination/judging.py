@@ -10,8 +10,8 @@ and is asked again::
     B acquires "plan"                read again, after A's change: A's
     C acquires "seats"               read when the session began: free
 
-Each batch that changes something leaves a mark. After a COMMIT whose answer was lost it tells
-whether that took effect, as the attempt of a commit row does for commits.
+Each batch that changes something leaves a mark, a row of ``batch_marks``. After a COMMIT whose
+answer was lost it tells whether that took effect, as the attempt of a commit row does for commits.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ class StepJudge:
         self._unmade += changes
         self._rows.changes += changes
         if self._mark is None:
-            self._mark = Change("mark", {"attempt": os.urandom(_ATTEMPT_BYTES)})
+            self._mark = Change("add_batch_mark", {"attempt": os.urandom(_ATTEMPT_BYTES)})
             self._rows.changes.append(self._mark)
             if self._first // _PRUNED_EVERY != self.number() // _PRUNED_EVERY:
                 below = {"below": self._first - _MARKS}
-                self._rows.changes.append(Change("prune_marks", below))
+                self._rows.changes.append(Change("prune_batch_marks", below))
         self._mark.values["number"] = self._number
         attempt: bytes = self._mark.values["attempt"]
         return attempt

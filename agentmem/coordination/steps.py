@@ -13,7 +13,7 @@ from agentmem.engines.rows import (
 )
 from agentmem.errors import FencedError
 
-__all__ = ["HAS_MARK", "NUMBER", "Desk", "SmallChange", "Step", "Subject", "fenced"]
+__all__ = ["HAS_BATCH_MARK", "NUMBER", "Desk", "SmallChange", "Step", "Subject", "fenced"]
 
 Subject = tuple[str, str, str]
 """What a step is about: kind, scope, name. Steps with other subjects cannot touch each other."""
@@ -21,8 +21,8 @@ Subject = tuple[str, str, str]
 NUMBER: Final = Look("number")
 """The last number of the store's counter."""
 
-HAS_MARK: Final = "has_mark"
-"""The name of the look for a mark, by its attempt."""
+HAS_BATCH_MARK: Final = "has_batch_mark"
+"""The name of the look for the mark of a batch, by its attempt."""
 
 
 class Desk(Protocol):

@@ -71,11 +71,11 @@ COVERED: Final[dict[str, tuple[str, ...]]] = {
 
 UNPROVABLE: Final[dict[str, str]] = {
     "agentmem_checksums": "the next open finds a migration that is missing here, and refuses",
+    "batch_marks": "settles the COMMIT of a batch that is under way; nothing of what is there",
     "generations": "an index that is not known is built anew",
     "lane": "keeps rivals apart, and guards nothing",
     "lease_waiters": "who waits joins the line again",
     "leases": "a lost grant is a released one: whoever held it is fenced off, and told",
-    "marks": "settles the COMMIT of a batch that is under way; nothing of what is there",
     "search_text": "the same rows as search_text_docsize",
     "search_text_config": "FTS5's own: its version, and how long its pages are",
     "search_text_idx": "FTS5's own: where to begin to read in search_text_data",

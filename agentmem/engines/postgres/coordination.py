@@ -41,8 +41,8 @@ def _state(group: str, scope: str, queue: str, ready_at: str) -> str:
 COORDINATION_STATEMENTS: Final = {
     # Changes with every commit: either takes a revision, or the fence is moved.
     "pulse": "SELECT revision, fence FROM {s}.store WHERE id = 1",
-    "number": "SELECT COALESCE(MAX(number), 0) FROM {s}.marks",
-    "has_mark": "SELECT 1 FROM {s}.marks WHERE attempt = $1",
+    "number": "SELECT COALESCE(MAX(number), 0) FROM {s}.batch_marks",
+    "has_batch_mark": "SELECT 1 FROM {s}.batch_marks WHERE attempt = $1",
     # The grant, if there is one, then those who wait, in order.
     "lease": """SELECT 0, token, agent, granted_at, epoch, expires_at FROM {s}.leases
             WHERE scope = $1 AND name = $2
@@ -90,9 +90,9 @@ COORDINATION_STATEMENTS: Final = {
     "hash_at": "SELECT hash FROM {s}.commits WHERE revision = $1",
     # Changes.
     # What is judged by has changed, and no revision tells of it.
-    "mark": """WITH f AS (UPDATE {s}.store SET fence = fence + 1 WHERE id = 1)
-        INSERT INTO {s}.marks (number, attempt) VALUES ($1, $2)""",
-    "prune_marks": "DELETE FROM {s}.marks WHERE number < $1",
+    "add_batch_mark": """WITH f AS (UPDATE {s}.store SET fence = fence + 1 WHERE id = 1)
+        INSERT INTO {s}.batch_marks (number, attempt) VALUES ($1, $2)""",
+    "prune_batch_marks": "DELETE FROM {s}.batch_marks WHERE number < $1",
     "grant_lease": """INSERT INTO {s}.leases
             (scope, name, token, agent, granted_at, epoch, expires_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -168,8 +168,8 @@ COORDINATION_STATEMENTS: Final = {
     "forget_cursor": more("cursors", "DELETE FROM {s}.cursors WHERE scope = $1 AND name = $2", "-"),
 }
 CHANGED_BY: Final = {
-    "mark": ("number", "attempt"),
-    "prune_marks": ("below",),
+    "add_batch_mark": ("number", "attempt"),
+    "prune_batch_marks": ("below",),
     "grant_lease": ("scope", "name", "token", "agent", "granted_at", "epoch", "expires_at"),
     "renew_lease": ("epoch", "expires_at", "scope", "name"),
     "end_lease": ("scope", "name"),

@@ -322,7 +322,7 @@ class PostgresSession:
         batch: _Batch = [(sql["append_ahead"], values)]
         for name, found, width in (
             ("results_ahead", rows.results, 3),
-            ("marks_ahead", rows.marks, 2),
+            ("log_marks_ahead", rows.marks, 2),
             ("reads_ahead", rows.reads, 8),
         ):
             if found:
@@ -372,7 +372,7 @@ class PostgresSession:
             batch.append((sql["move"], (last[0], last[1], last[13], last[9] + last[10] - 1)))
         for name, found, width in (
             ("append_results", rows.results, 3),
-            ("append_marks", rows.marks, 2),
+            ("append_log_marks", rows.marks, 2),
             ("touch", rows.touches, 2),
             ("append_reads", rows.reads, 8),
             ("append_conflicts", [record[1:] for record in rows.conflicts], 13),
@@ -400,7 +400,7 @@ class PostgresSession:
                 (revision, attempt),
             )
         else:
-            look = (sql["has_mark"], (attempt,))
+            look = (sql["has_batch_mark"], (attempt,))
         answers = self._begun([(BEGIN, ()), lock, (sql["lock"], ()), look], _IDLE_MS)
         self.rollback()
         return bool(answers[3])

@@ -131,14 +131,14 @@ _STATEMENTS: Final = {
             version = excluded.version, revision = excluded.revision""",
     "move": """UPDATE {s}.store SET revision = $1, committed_at = $2, hash = $3,
         last_entry_id = $4 WHERE id = 1""",
-    "append_marks": """INSERT INTO {s}.log_marks SELECT * FROM unnest($1::text[], $2::bigint[])
+    "append_log_marks": """INSERT INTO {s}.log_marks SELECT * FROM unnest($1::text[], $2::bigint[])
         ON CONFLICT DO NOTHING""",
     "append_results": """INSERT INTO {s}.operation_results
         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[])""",
     "touch": """UPDATE {s}.entries x SET expires_at = w.expires_at
         FROM unnest($1::bigint[], $2::bigint[]) AS w(expires_at, id) WHERE x.id = w.id""",
     # After append_ahead, if that has committed; as reads_ahead.
-    "marks_ahead": """INSERT INTO {s}.log_marks
+    "log_marks_ahead": """INSERT INTO {s}.log_marks
         SELECT w.* FROM unnest($1::text[], $2::bigint[]) AS w, {s}.store s
         WHERE s.id = 1 AND s.hash = $3 ON CONFLICT DO NOTHING""",
     "results_ahead": """INSERT INTO {s}.operation_results

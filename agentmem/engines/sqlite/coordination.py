@@ -19,10 +19,10 @@ _TASK: Final = """id, scope, queue, state, priority, task_group, payload, op_id,
 _FIRST: Final = "ORDER BY priority DESC, id LIMIT 1)"
 _OF_QUEUE: Final = "SELECT * FROM (SELECT id, priority FROM tasks WHERE scope = ?1 AND queue = ?2"
 
-HAS_MARK: Final = "SELECT 1 FROM marks WHERE attempt = ?"
+HAS_MARK: Final = "SELECT 1 FROM batch_marks WHERE attempt = ?"
 _LOOKS: Final = {
-    "number": "SELECT COALESCE(MAX(number), 0) FROM marks",
-    "has_mark": HAS_MARK,
+    "number": "SELECT COALESCE(MAX(number), 0) FROM batch_marks",
+    "has_batch_mark": HAS_MARK,
     # The grant, if there is one, then those who wait, in order.
     "lease": """
         SELECT 0, token, agent, granted_at, epoch, expires_at FROM leases
@@ -95,8 +95,8 @@ _STATE: Final = """
         WHEN {ready_at} IS NULL THEN 0 ELSE 1 END
 """
 CHANGES: Final = {
-    "mark": "INSERT INTO marks (number, attempt) VALUES (:number, :attempt)",
-    "prune_marks": "DELETE FROM marks WHERE number < :below",
+    "add_batch_mark": "INSERT INTO batch_marks (number, attempt) VALUES (:number, :attempt)",
+    "prune_batch_marks": "DELETE FROM batch_marks WHERE number < :below",
     "grant_lease": """
         INSERT INTO leases (scope, name, token, agent, granted_at, epoch, expires_at)
         VALUES (:scope, :name, :token, :agent, :granted_at, :epoch, :expires_at)
