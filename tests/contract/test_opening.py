@@ -223,6 +223,32 @@ def test_a_link_is_the_same_store(make_store: StoreMaker, tmp_path: Path) -> Non
 
 
 @needs_files
+@pytest.mark.parametrize("what", ["deleted", "moved", "replaced"])
+def test_nothing_is_written_into_a_file_that_nobody_can_open_any_more(
+    make_store: StoreMaker, tmp_path: Path, what: str
+) -> None:
+    store = make_store(intact=False)
+    path = Path(make_store.target())
+    store.put("k", 1)
+    store.admin.backup(tmp_path / "copy.db")
+    if what == "deleted":
+        path.unlink()
+    elif what == "moved":
+        path.rename(tmp_path / "away.db")
+    else:
+        (tmp_path / "copy.db").replace(path)
+    for write in (
+        lambda: store.put("k", 2),
+        lambda: store.transact(lambda tx: tx.put("k", 3)),
+        lambda: store.queue("tasks").put(1),
+    ):
+        with pytest.raises(StorageError, match="was deleted, moved or replaced"):
+            write()
+    assert store["k"] == 1
+    store.close()
+
+
+@needs_files
 def test_a_folder_or_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="is a folder"):
         agentmem.open(tmp_path)

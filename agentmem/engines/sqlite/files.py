@@ -9,7 +9,7 @@ from typing import Final
 
 from agentmem.errors import StorageError, UnsafeStorageError
 
-__all__ = ["create_private", "real_path", "refuse_network"]
+__all__ = ["create_private", "identity", "real_path", "refuse_network"]
 
 _MODE: Final = 0o600
 _creating: Final = threading.Lock()
@@ -88,3 +88,12 @@ def create_private(path: str) -> None:
             return
         except OSError as error:
             raise StorageError(f"{path} cannot be made: {error.strerror}") from error
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from every other; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

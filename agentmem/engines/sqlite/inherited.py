@@ -19,6 +19,7 @@ import os
 import struct
 from typing import Final
 
+from agentmem.engines.sqlite.files import identity
 from agentmem.errors import ForkedStoreError
 
 __all__ = ["guard", "remember"]
@@ -34,9 +35,9 @@ _kept_open: Final[list[int]] = []
 
 def remember(path: str) -> None:
     """In a forked child: notes a file that the parent had open, and its shared memory."""
-    database = _identity(path)
+    database = identity(path)
     if database is not None:
-        _inherited[database] = _identity(path + "-shm")
+        _inherited[database] = identity(path + "-shm")
 
 
 def guard(path: str) -> None:
@@ -45,12 +46,12 @@ def guard(path: str) -> None:
     Raises:
         ForkedStoreError: it cannot be made safe, because the parent has closed it meanwhile.
     """
-    database = _identity(path)
+    database = identity(path)
     if database is None or database not in _inherited:
         return
     _lock(path, _SHARED_FIRST, _SHARED_SIZE)
     memory = path + "-shm"
-    if _inherited[database] is None or _identity(memory) != _inherited[database]:
+    if _inherited[database] is None or identity(memory) != _inherited[database]:
         raise ForkedStoreError(
             f"{path} was open when this process was forked, and was closed by the parent since; "
             'start processes by "spawn", or close the store before the fork'
@@ -70,11 +71,3 @@ def _lock(path: str, start: int, length: int) -> None:
             f"{path} was open when this process was forked, and cannot be locked anew: {error}; "
             'start processes by "spawn", or close the store before the fork'
         ) from error
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

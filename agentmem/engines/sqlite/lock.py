@@ -41,7 +41,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from agentmem.errors import StoreBusyError
+from agentmem.engines.sqlite.files import identity
+from agentmem.errors import StorageError, StoreBusyError
 
 __all__ = ["FairLock", "open_lock_file", "poll"]
 
@@ -72,6 +73,7 @@ class FairLock:
 
     def __init__(self, database_path: str) -> None:
         self._path = database_path
+        self._identity = identity(database_path)
         self._turn = open_lock_file(database_path + "-turn")
         self._lock = open_lock_file(database_path + "-lock")
         # Who waits for `_alone` holds `_door`: so whoever lets go of both cannot come back first.
@@ -86,6 +88,7 @@ class FairLock:
 
         Raises:
             StoreBusyError: it was not to be had in time.
+            StorageError: the database is not the file any more that it was.
         """
         started = time.monotonic()
         deadline = started + timeout_ms / 1_000
@@ -100,9 +103,14 @@ class FairLock:
             # asynchronous exception can strike between any two lines.
             self._held = True
             self._door.release()
-            if _HAS_TICKETS and _nobody_waits(self._turn) and _try(self._lock):
-                return
-            self._wait(started, deadline)
+            if not (_HAS_TICKETS and _nobody_waits(self._turn) and _try(self._lock)):
+                self._wait(started, deadline)
+            # SQLite would go on to write into a file that nobody can open any more (1 µs).
+            if identity(self._path) != self._identity:
+                raise StorageError(
+                    f"{self._path} was deleted, moved or replaced while it was open; nothing was "
+                    "written: close the store, and open it again"
+                )
         except BaseException:
             self.release()
             raise
