@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -27,7 +28,14 @@ from langgraph_agentmem.checkpoint_records import (
     metadata_in,
     pending_writes,
 )
-from langgraph_agentmem.checkpoint_rows import Found, MoreNeeded, backwards, from_key, present
+from langgraph_agentmem.checkpoint_rows import (
+    Found,
+    MoreNeeded,
+    backwards,
+    from_key,
+    parts_at_present,
+    present,
+)
 
 __all__ = ["Query", "Reading", "fetching", "tuple_at_present"]
 
@@ -46,11 +54,6 @@ def fetching(view: Snapshot | Transaction, thread_id: str) -> Fetch:
     return fetch
 
 
-def _fetch_nothing(_names: Iterable[str]) -> Mapping[str, str]:
-    """For what was read in one statement."""
-    raise MoreNeeded
-
-
 def tuple_at_present(
     store: Store,
     serde: SerializerProtocol,
@@ -60,13 +63,15 @@ def tuple_at_present(
 ) -> CheckpointTuple | None:
     """A checkpoint of a graph, or the newest for None, with what its tasks have written.
 
-    It is the call that is made most often, and is answered from one statement wherever that is
-    enough. Where more is needed, all is read anew, as of one revision.
+    It is the call that is made most often, and is answered from one statement, and one for each
+    part that the record refers to, wherever that is enough. Where it is not, because somebody
+    deletes at this moment, say, all is read anew, as of one revision.
     """
     asked = config if checkpoint_id is not None else None
     try:
         found = present(store, graph.checkpoints, checkpoint_id)
-        return _tuple(graph, found, serde, _fetch_nothing, asked) if found is not None else None
+        fetch = partial(parts_at_present, store, parts_of(graph.thread_id))
+        return _tuple(graph, found, serde, fetch, asked) if found is not None else None
     except MoreNeeded:
         reading = Reading(store.snapshot(), serde)
         found = reading.found(graph, checkpoint_id)

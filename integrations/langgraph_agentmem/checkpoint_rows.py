@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from agentmem import Snapshot, Store
 from agentmem.engines.rows import EntryRow, Place, Range
-from agentmem.namespaces import encode
+from agentmem.namespaces import check_key, encode
 from agentmem.values import load
 from langgraph_agentmem.checkpoint_places import Labels, checkpoint_key, split_key
 
-__all__ = ["Found", "MoreNeeded", "backwards", "from_key", "present"]
+__all__ = ["Found", "MoreNeeded", "backwards", "from_key", "parts_at_present", "present"]
 
 _FIRST: Final = 4  # rows: a checkpoint, and a few tasks
 _OF_NEWEST: Final = 2  # whose tasks are under way, and most often have written nothing yet
@@ -62,6 +62,22 @@ def present(store: Store, namespace: Labels, checkpoint_id: str | None) -> Found
         # In place of these, not after them: that would be another moment.
         rows = core.engine.scan(within, _PRESENT, _MORE, backwards=newest)
         return _among(rows, checkpoint_id, whole=len(rows) < _MORE)
+
+
+def parts_at_present(store: Store, namespace: Labels, names: Iterable[str]) -> Mapping[str, str]:
+    """Parts of payloads, which nothing changes: they are named by what they hold.
+
+    Raises:
+        MoreNeeded: one is not there any more, or has an end.
+    """
+    core = store._core
+    encoded = encode(store._scope.labels(namespace))
+    places = [(encoded, check_key(name, core.limits)) for name in names]
+    rows = core.engine.points(places, _PRESENT)
+    found = {row.key: load(row.value) for row in rows if row.value and row.expires_at is None}
+    if not all(key in found for _namespace, key in places):
+        raise MoreNeeded
+    return found
 
 
 def _among(rows: list[EntryRow], checkpoint_id: str | None, *, whole: bool) -> Found | None:

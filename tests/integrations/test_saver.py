@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -347,6 +347,34 @@ def test_more_tasks_than_one_statement_reads_and_tasks_without_a_checkpoint(
             saver.put_writes(config, [("n", count)], f"task-{count:02}")
     saver.delete_thread("t")
     assert saver.store.count("langgraph") == 0
+
+
+class _Meanwhile(StrictSerializer):
+    """Does something once, when the first payload has been read."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._acts = [act]
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        while self._acts:
+            self._acts.pop()()
+        return super().loads_typed(data)
+
+
+@pytest.mark.parametrize("kind", ["file", "postgres"], indirect=True)
+def test_a_thread_that_is_deleted_while_it_is_read_is_read_whole_or_not_at_all(
+    saver: AgentMemSaver, store: agentmem.Store
+) -> None:
+    config, _ = _put(saver, "t", {"text": "x" * 50_000})
+    meanwhile = _Meanwhile(lambda: saver.delete_thread("t"))
+    assert AgentMemSaver(store, serde=meanwhile).get_tuple(config) is None
+    config, checkpoint = _put(saver, "t", {"text": "x" * 50_000})
+    (part,) = store.list(("langgraph", "t", "parts"))
+    store.touch(part.key, 3_600, namespace=part.namespace)
+    found = saver.get_tuple(config)
+    assert found is not None
+    assert found.checkpoint == checkpoint
 
 
 def test_a_checkpoint_that_was_given_an_end_is_there_until_then(tmp_path: Path) -> None:
