@@ -13,7 +13,7 @@ values are canonical JSON text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -80,8 +80,17 @@ class TextsAside(Protocol):
     def add(self, texts: Mapping[int, str]) -> None:
         """Takes in texts, under ids of their own."""
 
-    def scores(self, words: Sequence[str]) -> dict[int, float]:
-        """What those that hold a word score among today's texts of the index."""
+    def best(
+        self, words: Sequence[str], limit: int, also: Collection[int]
+    ) -> tuple[dict[int, float], bool]:
+        """What those that hold a word score among today's texts of the index.
+
+        Args:
+            limit: so many of the best at least, and all that score as the last of them.
+            also: those that are given whatever they score.
+
+        Returns: the scores, and whether others hold a word, too.
+        """
 
 
 class Engine(Protocol):

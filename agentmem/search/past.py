@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -62,18 +62,27 @@ class Past:
                     self._places[row.id] = (row.namespace, row.key)
             self._upto = end
 
-    def holding(self, words: Sequence[str]) -> list[PastText]:
-        """The entries that hold a word, with what they would score today, best first."""
+    def holding(
+        self, words: Sequence[str], limit: int, also: Collection[int]
+    ) -> tuple[list[PastText], bool]:
+        """The entries that hold a word, with what they would score today, best first.
+
+        Args:
+            limit, also: as `TextsAside.best`.
+
+        Returns: them, and whether others hold a word, too.
+        """
         with self._lock:
             texts = self._texts
             if texts is None:
                 texts = self._texts = self._engine.texts_aside()
             new = [row for row in self._rows.values() if row and row.id not in self._taken]
-            found = {row.id: found_by(row.value, row.text) for row in new}
-            texts.add({id: text for id, text in found.items() if text is not None})
-            self._taken.update(found)
-            scores = texts.scores(words)
-            return sorted(PastText(-score, self._places[id], id) for id, score in scores.items())
+            known = {row.id: found_by(row.value, row.text) for row in new}
+            texts.add({id: text for id, text in known.items() if text is not None})
+            self._taken.update(known)
+            scores, more = texts.best(words, limit, also)
+            found = sorted(PastText(-score, self._places[id], id) for id, score in scores.items())
+            return found, more
 
     def vectors(self, set_id: int, dimension: int) -> Rows:
         """The vectors of those that had one by then."""

@@ -67,8 +67,8 @@ class Texts:
         # After the index was read: what has changed since is in the difference.
         past = self._past()
         if past is not None:
-            found = past.holding(self._words)
-            if len(found) > depth:
+            found, more = past.holding(self._words, depth, also)
+            if more or len(found) > depth:
                 ends.append(found[depth - 1][:2])
             for rank, each in enumerate(found):
                 if each.entry_id not in scores and (rank < depth or each.entry_id in also):

@@ -151,8 +151,8 @@ def _noted(engine: Any, aside: list[int]) -> Callable[[], Any]:
                 aside.append(len(new))
                 texts.add(new)
 
-            def scores(self, words: Any) -> Any:
-                return texts.scores(words)
+            def best(self, *arguments: Any) -> Any:
+                return texts.best(*arguments)
 
         return Noted()
 

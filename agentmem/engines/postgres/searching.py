@@ -13,7 +13,7 @@ A word of a query becomes a tsquery by ``phraseto_tsquery``, so nothing in it is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agentmem.engines.base import (
@@ -287,12 +287,14 @@ class PostgresTextsAside:
             rows = self._read("words_of", [cut(each) for each in texts.values()])
             self._words.update((id, row[0]) for id, row in zip(texts, rows, strict=True))
 
-    def scores(self, words: Sequence[str]) -> dict[int, float]:
+    def best(
+        self, words: Sequence[str], limit: int, also: Collection[int]
+    ) -> tuple[dict[int, float], bool]:
         if not self._words:
-            return {}
+            return {}, False
         rows = self._read("words_scores", words, list(self._words.values()))
         found = zip(self._words, rows, strict=True)
-        return {id: _rounded(row[0]) for id, row in found if row[0] > 0}
+        return {id: _rounded(row[0]) for id, row in found if row[0] > 0}, False
 
 
 class SearchReads:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
 from agentmem.clock import MicrosecondClock
+from agentmem.engines.base import TextsAside
 from agentmem.engines.rows import (
     Answer,
     CommitRow,
@@ -44,7 +45,6 @@ from agentmem.engines.sqlite import (
     text,
     vectors,
 )
-from agentmem.engines.sqlite.aside import SqliteTextsAside
 from agentmem.engines.sqlite.boot import timer_of
 from agentmem.engines.sqlite.checksums import changed_rows
 from agentmem.engines.sqlite.closing import Closing
@@ -298,10 +298,11 @@ class SqliteEngine(LineageReads):
     ) -> list[TextHit]:
         return self._read(lambda c: text.hits(c, words, within, revision, limit, also))
 
-    def texts_aside(self) -> SqliteTextsAside:
-        return SqliteTextsAside(
-            lambda words, counted: self._read(lambda c: text.weigh(c, words, counted))
-        )
+    def texts_aside(self) -> TextsAside:
+        # Imported here: a store that is never searched does without NumPy.
+        from agentmem.engines.sqlite.aside import SqliteTextsAside
+
+        return SqliteTextsAside(lambda words: self._read(lambda c: text.statistics(c, words)))
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         return self._read(lambda c: text.scores(c, words, texts))

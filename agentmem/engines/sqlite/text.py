@@ -22,7 +22,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agentmem.engines.ranges import namespace_bounds
 from agentmem.engines.rows import (
@@ -33,19 +33,23 @@ from agentmem.engines.sqlite.driver import driver, is_corrupt
 from agentmem.search.words import found_by, indexed
 
 __all__ = [
+    "Statistics",
     "change",
     "create",
     "fill",
+    "gain_of",
     "hits",
     "holding",
     "ids",
     "length",
+    "norm_of",
     "rebuild",
     "refresh",
+    "rounded",
     "scores",
+    "statistics",
     "stems",
     "table",
-    "weigh",
 ]
 
 _log = logging.getLogger("agentmem")
@@ -164,41 +168,55 @@ def hits(
     if also:
         values["also"] = json.dumps(also)
     rows = connection.execute(statement + (_BEST_ALSO if also else _BEST), values).fetchall()
-    return [TextHit._make((*row[:4], _rounded(row[4]))) for row in rows]
+    return [TextHit._make((*row[:4], rounded(row[4]))) for row in rows]
 
 
 def scores(connection: Executes, words: Sequence[str], texts: Sequence[str]) -> list[float]:
     """See `Engine.text_scores`."""
-    counted = enumerate(_scratch().count(words, texts))
-    found = weigh(connection, words, {index: each for index, each in counted if each[1]})
-    return [found.get(index, 0.0) for index in range(len(texts))]
-
-
-def weigh(
-    connection: Executes, words: Sequence[str], counted: Mapping[int, tuple[int, dict[int, int]]]
-) -> dict[int, float]:
-    """The scores of texts by today's statistics.
-
-    Args:
-        counted: of each that holds a word, its length in words, and how often it holds which word
-            (by index).
-    """
-    found: dict[int, float] = {}
-    if not counted:
+    found = [0.0] * len(texts)
+    counted = _scratch().count(words, texts)
+    held = sorted({word for _length, counts in counted for word in counts})
+    if not held:
         return found
-    rows, total = _totals(connection)
-    average = total / rows if rows else 1.0
-    weights: dict[int, float] = {}
-    for word in {word for _length, counts in counted.values() for word in counts}:
-        holding = connection.execute(_HOLDING, (_any_of([words[word]]),)).fetchone()[0]
-        weights[word] = _idf(rows, holding)
-    for id, (length, counts) in counted.items():
-        norm = _K1 * (1 - _B + _B * length / (average or 1.0))
+    today = statistics(connection, [words[word] for word in held])
+    weights = dict(zip(held, today.weights, strict=True))
+    for index, (size, counts) in enumerate(counted):
+        norm = norm_of(size, today)
         score = 0.0
-        for word, count in sorted(counts.items()) if len(counts) > 1 else counts.items():
-            score += weights[word] * (count * (_K1 + 1)) / (count + norm)
-        found[id] = _rounded(score)
+        for word, count in sorted(counts.items()):
+            score += gain_of(weights[word], count, norm)
+        found[index] = rounded(score)
     return found
+
+
+class Statistics(NamedTuple):
+    """What of the index scores depend on.
+
+    Attributes:
+        average: length of its texts, in words.
+        weights: the idf of each word.
+    """
+
+    average: float
+    weights: list[float]
+
+
+def statistics(connection: Executes, words: Sequence[str]) -> Statistics:
+    """Those of today, for some words."""
+    rows, total = _totals(connection)
+    holding = [connection.execute(_HOLDING, (_any_of([word]),)).fetchone()[0] for word in words]
+    average = total / rows if rows else 1.0
+    return Statistics(average or 1.0, [_idf(rows, each) for each in holding])
+
+
+def norm_of(length: Any, today: Statistics) -> Any:
+    """What a length does to a score: of a number, or an array, the same to the last bit."""
+    return _K1 * (1 - _B + _B * length / today.average)
+
+
+def gain_of(weight: float, count: Any, norm: Any) -> Any:
+    """What a word adds to a text's score; as `norm_of`."""
+    return weight * (count * (_K1 + 1)) / (count + norm)
 
 
 def _idf(rows: int, holding: int) -> float:
@@ -207,7 +225,7 @@ def _idf(rows: int, holding: int) -> float:
     return idf if idf > 0 else _LEAST_IDF
 
 
-def _rounded(score: float) -> float:
+def rounded(score: float) -> float:
     return float(f"{score:.{_DIGITS}g}")
 
 
