@@ -451,6 +451,20 @@ def test_a_checkpoint_that_no_store_can_hold_is_refused_before_anything_is_writt
 
 
 @pytest.mark.parametrize("kind", ["file"], indirect=True)
+@pytest.mark.parametrize("parent", ["a\x00b", "\ud800"])
+def test_a_parent_that_no_store_can_hold_is_refused_before_anything_is_written(
+    saver: AgentMemSaver, store: agentmem.Store, parent: str
+) -> None:
+    with pytest.raises(agentmem.InvalidValueError):
+        _put(saver, "t", {"n": 1}, parent)
+    assert store.revision == 0
+    config, _ = _put(saver, "t", {"n": 1}, r"a\u0000b")  # six characters, and no NUL
+    found = saver.get_tuple(config)
+    assert found is not None
+    assert found.parent_config == generate_config("t", checkpoint_id=r"a\u0000b")
+
+
+@pytest.mark.parametrize("kind", ["file"], indirect=True)
 @pytest.mark.parametrize("name", ["", "a\x00b", "\ud800", "x" * 1025])
 def test_a_thread_that_no_store_can_hold_is_refused_before_anything_is_written(
     saver: AgentMemSaver, store: agentmem.Store, name: str
