@@ -9,7 +9,7 @@ thread that asked, is merged there, and is submitted again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from agentmem.coordination.judging import StepJudge
@@ -140,6 +140,12 @@ class Judge:
             self._heads |= self._session.heads([place])
             return self._heads[place]
 
+    def heads(self, places: Collection[Place]) -> dict[Place, EntryRow | None]:
+        """See `World.heads`."""
+        if unread := [place for place in places if place not in self._heads]:
+            self._heads |= self._session.heads(unread)
+        return {place: self._heads[place] for place in places}
+
     def entry_at(self, place: Place, revision: int) -> EntryRow | None:
         """See `World.entry_at`. Bases lie before the batch, so the session sees them."""
         return self._session.entry_at(place, revision)
@@ -156,19 +162,20 @@ class Judge:
     ) -> Iterable[Place]:
         """See `World.changed_since`; what the batch itself changed comes on top."""
         places = dict.fromkeys(self._session.changed_since(revision, within, expired))
-        if unread := [place for place in places if place not in self._heads]:
-            self._heads |= self._session.heads(unread)
         return places | self._changed
 
     def embedded_since(self, revision: int, within: Range, set_id: int) -> Iterable[Place]:
         """See `World.embedded_since`."""
         return self._session.embedded_since(revision, within, set_id)
 
-    def vector(self, set_id: int, entry_id: int) -> bytes | None:
-        """See `World.vector`."""
-        id = vector_id(set_id, entry_id)
-        own = (each.vector for each in self.rows.vectors if each.id == id)
-        return next(own, None) or self._session.vectors(set_id, [entry_id]).get(entry_id)
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        """See `World.vectors`; those of the batch itself are not stored yet."""
+        by_id = {vector_id(set_id, each): each for each in entries}
+        # Of two of one entry the first is kept.
+        rows = [row for row in reversed(self.rows.vectors) if row.id in by_id]
+        own = {by_id[row.id]: row.vector for row in rows}
+        unread = [each for each in entries if each not in own]
+        return own | self._session.vectors(set_id, unread) if unread else own
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         """See `World.text_scores`."""

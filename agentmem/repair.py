@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from agentmem.core import Core
@@ -37,6 +37,12 @@ class EngineWorld:
         """See `World.head`."""
         return self._engine.point(place, self.revision).row
 
+    def heads(self, places: Collection[Place]) -> dict[Place, EntryRow | None]:
+        """See `World.heads`."""
+        found: dict[Place, EntryRow | None] = dict.fromkeys(places)
+        rows = self._engine.points(list(places), self.revision)
+        return found | {(row.namespace, row.key): row for row in rows}
+
     def entry_at(self, place: Place, revision: int) -> EntryRow | None:
         """See `World.entry_at`."""
         return self._engine.point(place, revision).row
@@ -59,9 +65,9 @@ class EngineWorld:
         """See `World.spaces`."""
         return self._engine.spaces()
 
-    def vector(self, set_id: int, entry_id: int) -> bytes | None:
-        """See `World.vector`."""
-        return self._engine.vectors(set_id, [entry_id]).get(entry_id)
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        """See `World.vectors`."""
+        return self._engine.vectors(set_id, entries)
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         """See `World.text_scores`."""
@@ -122,11 +128,10 @@ def accepted_places(accept: object, prefix: tuple[str, ...]) -> dict[Place, int]
 
 def rebase_scan(scan: Scan, places: Iterable[Place], world: EngineWorld) -> None:
     """Makes a scan's answer what it would be in the world, at these places."""
-    moved = {place for place in places if scan.covers(place)}
+    heads = world.heads([place for place in places if scan.covers(place)])
     scan.text = None
-    for place in moved:
-        row = world.head(place)
-        version = scan.version_of(row, world)
+    for place, version in scan.versions_of(heads, world).items():
+        row = heads[place]
         if version:
             scan.found[place] = version
             scan.ids[place] = row.id if row is not None else 0

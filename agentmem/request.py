@@ -6,7 +6,7 @@ that made it; it is never looked at by two at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,13 +176,22 @@ class Scan:
         """The sets of which a vector that comes late could change what it has found."""
         return ()
 
-    def version_of(self, row: EntryRow | None, world: World) -> int:
-        """The version with which the row would be found; 0 if it would not."""
-        if row is None or not row.visible_at(world.now):
-            return 0
-        if self.filter is not None and not self.filter.matches(load(row.value or "null")):
-            return 0
-        return row.version
+    def versions_of(self, heads: Mapping[Place, EntryRow | None], world: World) -> dict[Place, int]:
+        """The versions with which these would be found; 0 for those that would not.
+
+        Args:
+            heads: all that is to be judged, at once: what they need of the world is read in one
+                go, most often while others wait for the lock.
+        """
+        return {
+            place: row.version if row is not None and self._matches(row, world) else 0
+            for place, row in heads.items()
+        }
+
+    def _matches(self, row: EntryRow, world: World) -> bool:
+        return row.visible_at(world.now) and (
+            self.filter is None or self.filter.matches(load(row.value or "null"))
+        )
 
 
 @dataclass(slots=True)

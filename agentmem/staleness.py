@@ -19,7 +19,7 @@ Write skew, which looking at the written keys alone would let through::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from agentmem.engines.rows import (
@@ -45,6 +45,9 @@ class World(Protocol):
     def head(self, place: Place) -> EntryRow | None:
         """The newest entry of the key."""
 
+    def heads(self, places: Collection[Place]) -> dict[Place, EntryRow | None]:
+        """As `head`, of many keys in one read."""
+
     def entry_at(self, place: Place, revision: int) -> EntryRow | None:
         """The newest entry of the key at or below the revision."""
 
@@ -64,8 +67,8 @@ class World(Protocol):
     def spaces(self) -> Spaces:
         """Which vectors the namespaces have."""
 
-    def vector(self, set_id: int, entry_id: int) -> bytes | None:
-        """The vector of an entry, as stored."""
+    def vectors(self, set_id: int, entries: Sequence[int]) -> dict[int, bytes]:
+        """The vectors of entries, as stored; those that have none are left out."""
 
     def text_scores(self, words: Sequence[str], texts: Sequence[str]) -> list[float]:
         """What texts score for the words of a query; 0 for one that holds none."""
@@ -79,8 +82,9 @@ def visible_version(row: EntryRow | None, instant: int) -> int:
 def stale_reads(request: Request, world: World) -> list[StaleItem]:
     """The reads that no longer hold."""
     stale = []
+    heads = world.heads(request.reads)
     for place, seen in request.reads.items():
-        head = world.head(place)
+        head = heads[place]
         version = visible_version(head, world.now)
         if version != seen:
             stale.append(_item(request, world, place, "read", seen, version, head))
@@ -90,27 +94,42 @@ def stale_reads(request: Request, world: World) -> list[StaleItem]:
 def stale_scans(request: Request, world: World) -> list[StaleItem]:
     """The keys because of which a scan would give another answer now, each once."""
     stale: dict[Place, StaleItem] = {}
+    moved = _Moved(request, world)
     for scan in request.scans:
-        for place in _candidates(request, scan, world):
-            if place in stale:
-                continue
-            head = world.head(place)
+        places = [place for place in moved.places(scan) if place not in stale]
+        heads = world.heads(places)
+        for place, version in scan.versions_of(heads, world).items():
             seen = scan.found.get(place, 0)
-            version = scan.version_of(head, world)
             changed = bool(version) != bool(seen) if scan.presence else version != seen
             if changed:
+                head = heads[place]
                 present = visible_version(head, world.now)
                 stale[place] = _item(request, world, place, "scan", seen, present, head)
     return list(stale.values())
 
 
-def _candidates(request: Request, scan: Scan, world: World) -> list[Place]:
-    expired = (request.base_instant, world.now)
-    changed = world.changed_since(request.base_revision, scan.within, expired)
-    for set_id in scan.vector_sets(world):
-        late = world.embedded_since(request.base_revision, scan.within, set_id)
-        changed = {*changed, *late}
-    return [place for place in changed if scan.covers(place)]
+class _Moved:
+    """What has changed since a request's base; of each range it is asked but once."""
+
+    def __init__(self, request: Request, world: World) -> None:
+        self._base = request.base_revision
+        self._expired = (request.base_instant, world.now)
+        self._world = world
+        self._changed: dict[Range, Collection[Place]] = {}
+        self._late: dict[tuple[Range, int], Iterable[Place]] = {}
+
+    def places(self, scan: Scan) -> list[Place]:
+        """At least the keys because of which the scan could give another answer."""
+        within, world = scan.within, self._world
+        if within not in self._changed:
+            found = world.changed_since(self._base, within, self._expired)
+            self._changed[within] = dict.fromkeys(found)
+        changed = self._changed[within]
+        for set_id in scan.vector_sets(world):
+            if (within, set_id) not in self._late:
+                self._late[within, set_id] = world.embedded_since(self._base, within, set_id)
+            changed = {*changed, *self._late[within, set_id]}
+        return [place for place in changed if scan.covers(place)]
 
 
 def stale_write(request: Request, place: Place, write: Write, world: World) -> StaleItem | None:

@@ -8,9 +8,9 @@ that cannot enter the answer abort nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from agentmem.engines.rows import (
     EntryRow,
@@ -23,9 +23,13 @@ from agentmem.search.planner import Ranked, combined, decayed
 from agentmem.search.vectors import directions, similarities, unpack_many
 from agentmem.search.words import found_by
 from agentmem.staleness import World
-from agentmem.values import canonical, load
+from agentmem.values import canonical
 
 __all__ = ["SearchScan", "scan_of"]
+
+# What is read at once, of what may be large.
+_NUMBERS: Final = 4_000_000  # of vectors: 16 MB stored
+_CHARACTERS: Final = 4_000_000  # of texts
 
 
 @dataclass(slots=True)
@@ -48,76 +52,147 @@ class SearchScan(Scan):
             return set(world.spaces().of.values())  # by now there may be some
         return (seen.vector_set.id,) if seen.vector_set is not None else ()
 
-    def version_of(self, row: EntryRow | None, world: World) -> int:
-        """See `Scan.version_of`."""
-        if row is None or not row.visible_at(world.now):
-            return 0
-        if self.filter is not None and not self.filter.matches(load(row.value or "null")):
-            return 0
-        place = (row.namespace, row.key)
-        return row.version if place in self.found or self._enters(row, place, world) else 0
+    def versions_of(self, heads: Mapping[Place, EntryRow | None], world: World) -> dict[Place, int]:
+        """See `Scan.versions_of`."""
+        versions = Scan.versions_of(self, heads, world)
+        new = [
+            Ranked(place, row, None, 0.0, None)
+            for place, row in heads.items()
+            if row is not None and versions[place] and place not in self.found
+        ]
+        entering = {each.place for each in self._entering(new, world)} if new else set()
+        for each in new:
+            if each.place not in entering:
+                versions[each.place] = 0
+        return versions
 
-    def _enters(self, row: EntryRow, place: Place, world: World) -> bool:
+    def _entering(self, new: list[Ranked], world: World) -> list[Ranked]:
+        """Those that could be in the answer; what they are ranked by is filled in.
+
+        What nearness alone keeps out is left out first: it need not be taken apart into words.
+        """
         seen = self.seen
         assert seen is not None, "made by scan_of"
         query = seen.query
         if seen.lacks_vectors or self._is_reindexed(world):
-            return True  # by vectors that it has not looked at anything may be near
-        words = found_by(row.value, row.text) if query.words else None
-        text = world.text_scores(query.words, [words])[0] if words is not None else 0.0
-        similar = self._similar(row, world)
-        if query.mode == "vector" and similar is None:
-            return False
-        if query.mode != "vector" and not text and not (query.mode == "hybrid" and similar):
-            return False
-        if query.at_least is not None and (similar is None or similar < query.at_least):
-            return False
-        if not self.full:
-            return True
-        new = Ranked(place, row, None, text, similar)
-        return self._ranks_among(new, world)
+            return new  # by vectors that it has not looked at anything may be near
+        self._compare(new, world)
+        if query.mode == "vector":
+            new = [each for each in new if each.similar is not None]
+        if query.at_least is not None:
+            least = query.at_least
+            new = [each for each in new if each.similar is not None and each.similar >= least]
+        if not new:
+            return new
+        known = self._score(new, world)
+        if query.mode != "vector":
+            new = [each for each in new if each.text or each.similar]
+        return self._ranking_among(known, new, world) if self.full else new
 
-    def _ranks_among(self, new: Ranked, world: World) -> bool:
-        """Whether another one ranks before the last one found.
+    def _compare(self, new: list[Ranked], world: World) -> None:
+        """Fills in how near they are to the query."""
+        seen = self.seen
+        if seen is None or seen.vector_set is None or seen.direction is None:
+            return
+        set_id, _embedder, dimension = seen.vector_set
+        ids = {each.row.id: each for each in new if each.row is not None}
+        at_once = max(1, _NUMBERS // dimension)
+        for part in _parts(list(ids), lambda _id: 1, at_once):
+            vectors = world.vectors(set_id, part)
+            stored = {id: each for id, each in vectors.items() if len(each) == 4 * dimension}
+            if not stored:
+                continue
+            rows = directions(unpack_many(list(stored.values()), dimension))
+            near = similarities(rows, seen.direction).tolist()
+            for id, similar in zip(stored, near, strict=True):
+                ids[id].similar = similar
 
-        The statistics of words have changed since, so what was found is scored again. What held
-        the words best need not be among what was found, nor be there any more: what lies between
-        is decided by the two ends, as scores are linear in one divided by the best.
+    def _score(self, new: list[Ranked], world: World) -> list[float]:
+        """Fills in what their words score, and gives what those of `_known` score.
+
+        The statistics of words have changed since, so what was found is scored again.
         """
         seen = self.seen
         assert seen is not None, "made by scan_of"
-        query, ranked, most = seen.query, seen.answer.ranked, seen.answer.best
-        scores = [0.0] * len(ranked)
-        bests = {0.0}
-        if query.words:
-            known = ranked if most is None else [*ranked, most]
-            scores = world.text_scores(query.words, [_text(each) for each in known])
-            bests = {max(new.text, *scores[: len(ranked)]), max(new.text, *scores)}
+        known = self._known()
+        words = seen.query.words
+        if not words:
+            return [0.0] * len(known)
+        scores = _scores(world, words, [_text(each) for each in (*known, *new)])
+        for each, score in zip(new, scores[len(known) :], strict=True):
+            each.text = score
+        return scores[: len(known)]
+
+    def _known(self) -> list[Ranked]:
+        """What others are ranked among: all that was found, and what holds the words best."""
+        assert self.seen is not None, "made by scan_of"
+        answer = self.seen.answer
+        if not self.full:
+            return []
+        return answer.ranked if answer.best is None else [*answer.ranked, answer.best]
+
+    def _ranking_among(self, scores: list[float], new: list[Ranked], world: World) -> list[Ranked]:
+        """Those that rank before the last one found.
+
+        What held the words best need not be among what was found, nor be there any more: what
+        lies between is decided by the two ends, as scores are linear in one divided by the best.
+
+        Args:
+            scores: of the words of what is known, see `_known`.
+        """
+        seen = self.seen
+        assert seen is not None, "made by scan_of"
+        query, ranked = seen.query, seen.answer.ranked
+        ends = {max(scores[: len(ranked)]), max(scores)}
+        lasts: dict[float, tuple[float, Place]] = {}
 
         def sorts(each: Ranked, words: float, best: float) -> tuple[float, Place]:
             score = combined(query, seen.weight, words, each.similar, best)
             return -decayed(query, score, each.row, world.now), each.place
 
-        return any(
-            sorts(new, new.text, best)
-            < max(sorts(each, words, best) for each, words in zip(ranked, scores, strict=False))
-            for best in bests
-        )
+        def last(best: float) -> tuple[float, Place]:
+            if best not in lasts:
+                found = zip(ranked, scores, strict=False)
+                lasts[best] = max(sorts(each, words, best) for each, words in found)
+            return lasts[best]
+
+        return [
+            each
+            for each in new
+            if any(
+                sorts(each, each.text, best) < last(best)
+                for best in {max(each.text, end) for end in ends}
+            )
+        ]
 
     def _is_reindexed(self, world: World) -> bool:
         """Whether the vectors that it has looked at gave way to those of another embedder."""
         vector_set = self.seen.vector_set if self.seen is not None else None
         return vector_set is not None and vector_set.id not in world.spaces().of.values()
 
-    def _similar(self, row: EntryRow, world: World) -> float | None:
-        seen = self.seen
-        if seen is None or seen.vector_set is None or seen.direction is None:
-            return None
-        stored = world.vector(seen.vector_set.id, row.id)
-        if stored is None or len(stored) != 4 * seen.vector_set.dimension:
-            return None
-        rows = directions(unpack_many([stored], seen.vector_set.dimension))
-        return float(similarities(rows, seen.direction)[0])
+
+def _scores(world: World, words: Sequence[str], texts: Sequence[str]) -> list[float]:
+    scores = [0.0] * len(texts)  # of an empty one
+    some = [index for index, text in enumerate(texts) if text]
+    for part in _parts(some, lambda index: len(texts[index]), _CHARACTERS):
+        found = world.text_scores(words, [texts[index] for index in part])
+        for index, score in zip(part, found, strict=True):
+            scores[index] = score
+    return scores
+
+
+def _parts(items: Sequence[int], size: Callable[[int], int], most: int) -> Iterator[list[int]]:
+    """The items in parts that are no larger than that in all, or hold but one."""
+    part: list[int] = []
+    total = 0
+    for item in items:
+        total += size(item)
+        if part and total > most:
+            yield part
+            part, total = [], size(item)
+        part.append(item)
+    if part:
+        yield part
 
 
 def _text(each: Ranked) -> str:
