@@ -90,6 +90,8 @@ _SCRATCH_PLACES: Final = "SELECT doc, offset FROM texts_parts WHERE term = ?"
 _K1: Final = 1.2
 _B: Final = 0.75
 _LEAST_IDF: Final = 1e-6
+_MAX_STEMS: Final = 2_000  # words whose stems are kept, by each thread that searches
+_LONG_WORD: Final = 50  # of more characters: not kept
 _DIGITS: Final = 9  # of a score: both sides compute it, and may differ in the last bit
 
 
@@ -256,6 +258,7 @@ class _Scratch:
     """Takes texts apart as the index does, in a database in memory. Of one thread."""
 
     def __init__(self) -> None:
+        self._stems: dict[str, tuple[str, ...]] = {}  # of a word they are always the same
         self._connection = driver.connect(":memory:", isolation_level=None, check_same_thread=False)
         for name in ("texts", "word"):
             self._connection.execute(table(name))
@@ -281,12 +284,20 @@ class _Scratch:
             execute("ROLLBACK")
         return [(length(sizes[index]), found) for index, found in enumerate(counts)]
 
-    def _parts(self, word: str) -> list[str]:
+    def _parts(self, word: str) -> tuple[str, ...]:
         """The stems that a word is looked for by: one, or those of a phrase."""
+        known = self._stems.get(word)
+        if known is not None:
+            return known
         self._connection.execute("DELETE FROM word")
         self._connection.execute("INSERT INTO word (x) VALUES (?)", (word,))
         rows = self._connection.execute("SELECT term FROM word_parts ORDER BY offset").fetchall()
-        return [term for (term,) in rows]
+        found = tuple(term for (term,) in rows)
+        if len(word) <= _LONG_WORD:
+            if len(self._stems) == _MAX_STEMS:
+                del self._stems[next(iter(self._stems))]
+            self._stems[word] = found
+        return found
 
 
 def holding(connection: driver.Connection, places: str, parts: Iterable[str]) -> list[int]:
