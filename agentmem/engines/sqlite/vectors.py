@@ -80,7 +80,10 @@ _UNTIL: Final = """CASE WHEN h.entry_id = e.id THEN NULL ELSE (
 _PREVIOUS: Final = """(SELECT p.id FROM entries p
     WHERE p.namespace = e.namespace AND p.key = e.key AND p.revision < e.revision
     ORDER BY p.revision DESC LIMIT 1)"""
+# Where it says "NOT INDEXED", "+" or "CROSS JOIN", SQLite by itself reads a whole namespace, or
+# all vectors, for the few entries that are asked for by other things.
 _WITHIN: Final = "e.namespace >= :start AND e.namespace < :end"
+_OF_SET: Final = "+v.id > :base AND +v.id < :base + (1 << 40)"
 _ROWS: Final = f"""
 SELECT id, namespace, revision, since, until,
     CASE WHEN until <= :revision THEN NULL ELSE vector END
@@ -97,19 +100,19 @@ FROM (
 _CHANGES: Final = f"""
 SELECT e.id, e.namespace, e.revision, COALESCE(v.late, e.revision), {_UNTIL}, v.vector,
     {_PREVIOUS}
-FROM entries e JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
+FROM entries e NOT INDEXED JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
 LEFT JOIN vectors v ON v.id = :base + e.id
 WHERE e.id > :after AND e.id <= :last AND {_WITHIN}
 UNION ALL
 SELECT e.id, e.namespace, e.revision, v.late, {_UNTIL}, v.vector, NULL
-FROM vectors v JOIN entries e ON e.id = v.id - :base
+FROM vectors v CROSS JOIN entries e ON e.id = v.id - :base
 JOIN heads h ON h.namespace = e.namespace AND h.key = e.key
-WHERE v.late > :since AND v.late <= :revision AND e.id <= :after AND {_WITHIN}
-    AND v.id > :base AND v.id < :base + (1 << 40)
+WHERE v.late > :since AND v.late <= :revision AND e.id <= :after AND {_WITHIN} AND {_OF_SET}
 """
 _EMBEDDED_SINCE: Final = f"""
-SELECT e.namespace, e.key FROM vectors v JOIN heads e ON e.entry_id = v.id - :base
-WHERE v.late > :revision AND v.id > :base AND v.id < :base + (1 << 40) AND {_WITHIN}
+SELECT e.namespace, e.key FROM vectors v CROSS JOIN entries e ON e.id = v.id - :base
+CROSS JOIN heads h ON h.namespace = e.namespace AND h.key = e.key AND h.entry_id = e.id
+WHERE v.late > :revision AND {_WITHIN} AND {_OF_SET}
 """
 _COUNT: Final = f"""
 SELECT COUNT(*) FROM (
@@ -117,12 +120,13 @@ SELECT COUNT(*) FROM (
     LIMIT :limit + 0)
 """
 _PENDING: Final = f"""
-SELECT {ENTRY} FROM pending_vectors p JOIN entries e ON e.id = p.entry_id
-JOIN heads h ON h.entry_id = e.id JOIN commits c ON c.revision = e.revision
+SELECT {ENTRY} FROM pending_vectors p CROSS JOIN entries e ON e.id = p.entry_id
+CROSS JOIN heads h ON h.namespace = e.namespace AND h.key = e.key AND h.entry_id = e.id
+JOIN commits c ON c.revision = e.revision
 WHERE p.entry_id > ? ORDER BY p.entry_id LIMIT ? + 0
 """
 _UNEMBEDDED: Final = f"""
-SELECT {ENTRY} FROM entries e JOIN commits c ON c.revision = e.revision
+SELECT {ENTRY} FROM entries e NOT INDEXED JOIN commits c ON c.revision = e.revision
 WHERE e.id > :after AND {_WITHIN} AND e.value IS NOT NULL AND COALESCE(e.text, 'x') <> ''
     AND (:all OR EXISTS (SELECT 1 FROM heads h WHERE h.namespace = e.namespace
         AND h.key = e.key AND h.entry_id = e.id))
