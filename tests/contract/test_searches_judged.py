@@ -21,6 +21,7 @@ from agentmem.search.scan import SearchScan
 from agentmem.search.vectors import directions, similarities, unpack_many
 from agentmem.search.words import found_by
 from agentmem.staleness import World
+from agentmem.testing.held import Held
 from tests.contract.conftest import ManualClock, StoreMaker
 from tests.embedders import DIMENSION, WordsEmbedder
 
@@ -33,6 +34,13 @@ class HalfWords(WordsEmbedder):
     """In hybrid ranking words and meaning count the same."""
 
     text_weight = 0.5
+
+
+@pytest.fixture
+def filled(make_store: StoreMaker) -> agentmem.Store:
+    store = make_store(embedder=WordsEmbedder())
+    store.put_many({f"best{index}": "budget lisbon" for index in range(5)})
+    return store
 
 
 # As if each were looked at alone.
@@ -257,6 +265,36 @@ def test_what_another_search_finds_anew_makes_the_first_one_stale(
     assert min(entered, kept) > 3, (entered, kept)
 
 
+def test_what_the_same_batch_has_written_before_is_judged_by_its_vector(
+    filled: agentmem.Store,
+) -> None:
+    transactions = [filled.transaction() for _ in range(2)]
+    for number, tx in enumerate(transactions):
+        tx.search("budget lisbon", mode="vector", k=3)
+        tx.put(f"answer{number}", number, text=False)
+    held = Held(filled)
+    with held.back():
+        held.call(lambda: filled.put("far", "river seats"))
+        first = held.call(transactions[0].commit)
+        held.call(lambda: filled.put("abc", "budget lisbon"))
+        second = held.call(transactions[1].commit)
+    assert held.join() == []
+    assert held.sessions == 2  # the held commit, and one batch
+    assert first.error is None
+    assert isinstance(second.error, agentmem.ConflictError)
+    assert [conflict.key for conflict in second.error.conflicts] == ["abc"]
+    transactions[1].rollback()
+
+
+def test_what_is_just_so_similar_is_similar(store: agentmem.Store) -> None:
+    tx = store.transaction()
+    tx.add("river", vector=[1.0, 0.0], similar=1.0)
+    store.put("same", "garden", vector=[2.0, 0.0])  # the same direction
+    with pytest.raises(agentmem.ConflictError, match="same"):
+        tx.commit()
+    tx.rollback()
+
+
 # How often the store is asked, above all while others wait for its lock.
 
 
@@ -299,13 +337,6 @@ def write_others(store: agentmem.Store, count: int) -> None:
     )
 
 
-@pytest.fixture
-def filled(make_store: StoreMaker) -> agentmem.Store:
-    store = make_store(embedder=WordsEmbedder())
-    store.put_many({f"best{index}": "budget lisbon" for index in range(5)})
-    return store
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_a_commit_asks_as_often_however_many_keys_have_changed(
     filled: agentmem.Store, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -335,6 +366,7 @@ def test_what_is_judged_without_the_lock_is_asked_for_at_once_too(
         assert "best0" in {hit.entry.key for hit in tx.search("budget lisbon", k=5)}
         for index in range(count):
             tx.get(f"other{index}")
+        assert tx.get("absent") is None
         tx.put("answer", count)
         filled.put("best0", f"budget lisbon {count}", overwrite=True)
         write_others(filled, count)
