@@ -69,11 +69,14 @@ def test_what_has_changed_costs_what_it_is_however_much_else_there_is(
     assert ranges == whole == []
 
 
-@pytest.mark.parametrize("many", [0, 10_000])
+@pytest.mark.parametrize(
+    ("many", "unused"), [(-1, "CHANGED_SINCE"), (10_000, "CHANGED_LONG_SINCE")]
+)
 def test_what_has_changed_is_the_same_by_ids_and_by_namespace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, unused: str
 ) -> None:
     monkeypatch.setattr(reads, "_MANY", many)
+    monkeypatch.setattr(reads, unused, "no statement")
     with agentmem.open(tmp_path / "store.db", embedder=None) as store:
         for index in range(5):
             store.put(f"k{index}", index, namespace="team")

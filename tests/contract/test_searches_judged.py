@@ -50,6 +50,15 @@ def text_of(row: EntryRow) -> str:
     return found_by(row.value, row.text) or ""
 
 
+class Given(WordsEmbedder):
+    """Whatever is asked means the same, and counts as much as its words."""
+
+    text_weight = 0.5
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([[1, 0] for _text in texts], dtype=np.float32)
+
+
 class Alone:
     """What a world says of one text; asked for one at a time, and for each but once."""
 
@@ -208,15 +217,6 @@ def all_rows(store: agentmem.Store) -> list[EntryRow]:
     return store._core.engine.scan(Range(""), store.revision, 1000)
 
 
-class Given(WordsEmbedder):
-    """Whatever is asked means the same, and counts as much as its words."""
-
-    text_weight = 0.5
-
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.array([[1, 0] for _text in texts], dtype=np.float32)
-
-
 def test_what_words_are_measured_by_may_be_gone(make_store: StoreMaker) -> None:
     store = make_store(embedder=Given(dimension=2))
     for index in range(20):
@@ -237,6 +237,34 @@ def test_what_words_are_measured_by_may_be_gone(make_store: StoreMaker) -> None:
     with pytest.raises(agentmem.ConflictError, match="new"):
         tx.commit()
     tx.rollback()
+
+
+@pytest.mark.parametrize(
+    ("text", "vector"),
+    [
+        ("lisbon museum hotel train", [-1, 0]),  # nothing holds the words better: 1, and no more
+        (
+            "museum hotel market",
+            [0.3, 0.954],
+        ),  # by its own words alone: nearly in
+    ],
+)
+def test_a_rank_by_words_is_that_beside_the_best(
+    make_store: StoreMaker, text: str, vector: list[float]
+) -> None:
+    store = make_store(embedder=Given(dimension=2))
+    for index in range(20):
+        store.put(f"other{index}", "garden bridge market dinner", vector=[-1, 0])
+    store.put("near", "lisbon garden bridge", vector=[0.9, 0.436])
+    store.put("all", "lisbon museum hotel train", vector=[-1, 0])
+    tx = store.transaction()
+    assert [hit.entry.key for hit in tx.search("lisbon museum hotel train", k=1)] == ["near"]
+    tx.put("answer", 1, text=False)
+    store.put("new", text, vector=vector)
+    store.delete("all", overwrite=True)
+    found = store.search("lisbon museum hotel train", k=1)
+    assert [hit.entry.key for hit in found] == ["near"]
+    tx.commit()
 
 
 def test_what_another_search_finds_anew_makes_the_first_one_stale(
@@ -287,6 +315,7 @@ def test_what_the_same_batch_has_written_before_is_judged_by_its_vector(
 
 
 def test_what_is_just_so_similar_is_similar(store: agentmem.Store) -> None:
+    store.put("other", "bridge", vector=[0.0, 1.0])
     tx = store.transaction()
     tx.add("river", vector=[1.0, 0.0], similar=1.0)
     store.put("same", "garden", vector=[2.0, 0.0])  # the same direction
