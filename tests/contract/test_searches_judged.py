@@ -324,6 +324,27 @@ def test_what_is_just_so_similar_is_similar(store: agentmem.Store) -> None:
     tx.rollback()
 
 
+def test_each_search_is_judged_by_what_changed_where_it_looked(store: agentmem.Store) -> None:
+    def searched() -> agentmem.Transaction:
+        tx = store.transaction()
+        for namespace in ("team", "other"):
+            tx.search("budget", mode="text", namespace=namespace)
+            tx.search("budget", mode="text", namespace=f"{namespace}/a")
+        tx.put("answer", store.revision, text=False)
+        return tx
+
+    tx = searched()
+    store.put("elsewhere", "budget")
+    tx.commit()
+    for namespace in ("team", "other/a"):
+        tx = searched()
+        store.put("new", "budget", namespace=namespace, overwrite=True)
+        with pytest.raises(agentmem.ConflictError) as caught:
+            tx.commit()
+        assert [each.key for each in caught.value.conflicts] == ["new"]
+        tx.rollback()
+
+
 # How often the store is asked, above all while others wait for its lock.
 
 
