@@ -345,6 +345,19 @@ def test_each_search_is_judged_by_what_changed_where_it_looked(store: agentmem.S
         tx.rollback()
 
 
+def test_of_what_was_embedded_late_only_the_newest_entries_count(make_store: StoreMaker) -> None:
+    store = make_store(embedder=WordsEmbedder())
+    engine = store._core.engine
+    for key in ("late", "replaced"):
+        store.put(key, "budget", embed="deferred")
+    store.put("replaced", "river", embed="deferred", overwrite=True)
+    assert [row.version for row in engine.pending_vectors(0, 10)] == [1, 2]
+    store.admin.index()
+    assert sorted(engine.embedded_since(0, Range(""), 1)) == [("", "late"), ("", "replaced")]
+    store.put("replaced", "garden", overwrite=True)
+    assert engine.embedded_since(0, Range(""), 1) == [("", "late")]
+
+
 # How often the store is asked, above all while others wait for its lock.
 
 

@@ -11,10 +11,10 @@ import agentmem
 from agentmem.engines.base import Engine
 from agentmem.engines.sqlite import text
 
-WORDS = ["日 本", "本 日", "river", "rivet", "rivers", "budget", "budgeting", "x" * 500]
+WORDS = ["rive", "日 本", "本 日", "river", "rivet", "rivers", "budget", "budgeting", "x" * 500]
 TEXTS = ["日本 trip", "本日 trip", "a river", "a rivet", "budgets", "x" * 500]
 # Which word each text holds, by their places above.
-HELD = [{0}, {1}, {2, 4}, {3}, {5, 6}, {7}]
+HELD = [{1}, {2}, {3, 5}, {4}, {6, 7}, {8}]
 
 
 @pytest.fixture
