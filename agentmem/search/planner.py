@@ -11,9 +11,11 @@ below it can be in the answer (the threshold algorithm of Fagin, Lotem & Naor, 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from heapq import nlargest
+from typing import Any, Final, NamedTuple
 
 from agentmem.engines.base import Engine, Reading, check_floor
 from agentmem.engines.rows import (
@@ -33,6 +35,10 @@ __all__ = ["Answer", "Own", "Plan", "Ranked", "combined", "decayed"]
 
 _SPARE: Final = 4  # candidates beyond those asked for, where some may be of no use
 _DEEPER: Final = 4  # times as deep, if that was not enough
+_AHEAD: Final = 2  # times as deep as is looked at, where a look at all words is the price
+_NOWHERE: Final = -2.0  # less similar than anything is
+_AFTER_ALL: Final = (0.0, ("", ""))  # whatever holds a word
+_AT_ONCE: Final = 8  # candidates, to see which holds the words best
 
 
 @dataclass(slots=True)
@@ -128,6 +134,14 @@ def decayed(query: SearchQuery, score: float, row: EntryRow | None, instant: int
     return float(score * 0.5 ** (age / query.half_life_us))
 
 
+class _Left(NamedTuple):
+    """What was left out of the candidates is no better than this."""
+
+    score: float
+    text: tuple[float, Place]  # a score below 0, as it sorts
+    similar: float
+
+
 def _rank(each: Ranked) -> tuple[float, Place]:
     return -each.score, each.place
 
@@ -172,6 +186,11 @@ class Plan:
             or query.filter is not None
         )
         self._sees = self._may_see if is_restricted else None
+        # An age changes scores, and is known only once an entry was read.
+        self._prunes = (
+            vectors is not None and query.mode == "hybrid" and query.half_life_us is None
+        ) and bool(query.words)
+        self._left: _Left | None = None
         self._has_looked = False  # at the floor, after all else was read
         # Own writes have ids below 0.
         self._own_places = {-1 - index: place for index, place in enumerate(self._own.entries)}
@@ -185,10 +204,11 @@ class Plan:
         while True:
             self._has_looked = False
             # First what is near, so that the words of these are looked at with the others.
+            ahead = depth * _AHEAD if self._prunes else depth
             if self._vectors is not None:
-                self._vectors.extend(depth)
-            self._texts.extend(depth, self._vectors.scores if self._vectors is not None else ())
-            found = self._ranked()
+                self._vectors.extend(ahead)
+            self._texts.extend(ahead, self._vectors.scores if self._vectors is not None else ())
+            found = self._ranked(depth)
             if found is not None:
                 # Not all that was read has looked at the floor, and the last of it counts.
                 if not self._has_looked:
@@ -204,12 +224,14 @@ class Plan:
                 texts.append((id, entry.text))
         self._texts.add_own(texts)
 
-    def _ranked(self) -> Answer | None:
-        """The answer; None if the lists must be read deeper."""
+    def _ranked(self, few: int) -> Answer | None:
+        """The answer; None if more must be looked at than the best few of each list."""
         texts, vectors = self._texts, self._vectors
-        complete = texts.complete and (vectors is None or vectors.complete)
         near = vectors.scores if vectors is not None else {}
         words = texts.scores if self._query.mode != "vector" else {}
+        if self._prunes:
+            words, near = self._pruned(words, near, few)
+        complete = texts.complete and (vectors is None or vectors.complete) and self._left is None
         by_vector = self._query.mode == "vector" and not self._own_places
         self._load(list(near) if by_vector else [id for id in {**words, **near} if id >= 0])
         most: Ranked | None = None
@@ -230,10 +252,8 @@ class Plan:
         found = self._cut(found)
         found.sort(key=_rank)
         depth = self._query.depth
-        if not complete:
-            last = found[depth - 1].score if len(found) >= depth else -2.0
-            if last <= self._bound(best_text):
-                return None
+        if not complete and not self._is_enough(found, best_text):
+            return None
         if by_vector and self._query.half_life_us is None:
             best = found[:depth]
             return Answer(best, most, {}, {each.place: rank for rank, each in enumerate(best, 1)})
@@ -243,13 +263,92 @@ class Plan:
             found[:depth],
             most,
             self._ranks(found, lambda each: each.text, least=0.0),
-            self._ranks(found, lambda each: -2.0 if each.similar is None else each.similar, -2.0),
+            self._ranks(
+                found,
+                lambda each: _NOWHERE if each.similar is None else each.similar,
+                least=_NOWHERE,
+            ),
+        )
+
+    def _pruned(
+        self, words: dict[int, float], near: dict[int, float], few: int
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """The candidates that are worth to be read: the best few in all, and of each list.
+
+        What they score is known without that, but for whether the view may see the one that
+        holds the words best, by which the others are measured.
+        """
+        self._left = None
+        vectors = self._vectors
+        best_text = self._best_text(words) if len(words | near) > 3 * few else 0.0
+        if vectors is None or not best_text:
+            return words, near
+        near = near | vectors.of([id for id in words if id >= 0 and id not in near])
+        own = {id: self._own.similar.get(place) for id, place in self._own_places.items()}
+        scores = {
+            id: combined(
+                self._query, self._weight, words.get(id, 0.0), near.get(id, own.get(id)), best_text
+            )
+            for id in words | near
+        }
+        by_words = sorted((-text, self._place(id), id) for id, text in words.items())
+        kept = set(own) | {id for _text, _place, id in by_words[:few]}
+        for each in (scores, near):
+            kept.update(nlargest(few, each, key=each.__getitem__))
+        left = [id for id in scores if id not in kept]
+        if left:
+            self._left = _Left(
+                max(scores[id] for id in left),
+                next(((text, place) for text, place, id in by_words if id not in kept), _AFTER_ALL),
+                max(near.get(id, _NOWHERE) for id in left),
+            )
+        return (
+            {id: text for id, text in words.items() if id in kept},
+            {id: similar for id, similar in near.items() if id in kept},
+        )
+
+    def _best_text(self, words: dict[int, float]) -> float:
+        """The best score of words that the view may see; 0 if there is none among them."""
+        ordered = sorted(words, key=words.__getitem__, reverse=True)
+        for start in range(0, len(ordered), _AT_ONCE):
+            some = ordered[start : start + _AT_ONCE]
+            self._load([id for id in some if id >= 0])
+            for id in some:
+                if self._own_entry(id) if id < 0 else self._rows[id]:
+                    return words[id]
+        return 0.0
+
+    def _place(self, id: int) -> Place:
+        return self._own_places[id] if id < 0 else self._texts.places[id]
+
+    def _own_entry(self, id: int) -> Entry[Any] | None:
+        """An own write that the query may find."""
+        entry = self._own.entries[self._own_places[id]]
+        if entry is None or self._query.filter is None or self._query.filter.matches(entry.value):
+            return entry
+        return None
+
+    def _is_enough(self, found: list[Ranked], best_text: float) -> bool:
+        """Whether nothing that was not looked at ranks before the last one asked for."""
+        if len(found) < self._query.depth:
+            return False
+        last = found[self._query.depth - 1]
+        if last.score > self._bound(best_text):
+            return True
+        # Where words alone count, their list is in order down to its end, those that score the
+        # same included.
+        return (
+            self._vectors is None
+            and self._query.half_life_us is None
+            and (-last.text, last.place) <= (-self._texts.bound, self._texts.last)
         )
 
     def _bound(self, best_text: float) -> float:
         """No entry that was not looked at scores more."""
         similar = self._vectors.bound if self._vectors is not None else None
         bound = combined(self._query, self._weight, self._texts.bound, similar, best_text)
+        if self._left is not None:
+            bound = max(bound, self._left.score)
         # Age brings what is below 0 nearer to it.
         return max(bound, 0.0) if self._query.half_life_us is not None else bound
 
@@ -297,10 +396,8 @@ class Plan:
         for id, row in seen:
             yield Ranked((row.namespace, row.key), row, None, words.get(id, 0.0), near.get(id))
         for id, place in self._own_places.items():
-            entry = self._own.entries[place]
-            if entry is not None and (
-                self._query.filter is None or self._query.filter.matches(entry.value)
-            ):
+            entry = self._own_entry(id)
+            if entry is not None:
                 similar = self._own.similar.get(place)
                 yield Ranked(place, None, entry, words.get(id, 0.0), similar)
 
@@ -322,22 +419,26 @@ class Plan:
 
         What a filter leaves out was looked at in vain, so a list may be known less deep than the
         answer reaches. The list of words is known down to its last entry, that of vectors as far
-        as its bound.
+        as its bound, and both only before what was left out.
         """
-        texts, vectors, depth = self._texts, self._vectors, self._query.depth
-        if not texts.complete:
-            last = (-texts.bound, texts.last)
+        texts, vectors, depth, left = self._texts, self._vectors, self._query.depth, self._left
+        last = _AFTER_ALL if texts.complete else (-texts.bound, texts.last)
+        if left is not None:
+            last = min(last, left.text)
+        if last != _AFTER_ALL:
             known = [each.text > 0 and (-each.text, each.place) <= last for each in found]
             if sum(known) < depth and any(
                 each.text > 0 and not is_known
                 for each, is_known in zip(found[:depth], known, strict=False)
             ):
                 return False
-        if vectors is not None and not vectors.complete:
-            near = [each.similar for each in found if each.similar is not None]
-            if sum(each >= vectors.bound for each in near) < depth:
-                top = [each.similar for each in found[:depth] if each.similar is not None]
-                return all(each >= vectors.bound for each in top)
+        bound = _NOWHERE if vectors is None or vectors.complete else vectors.bound
+        if left is not None:
+            bound = max(bound, math.nextafter(left.similar, math.inf))
+        near = [each.similar for each in found if each.similar is not None]
+        if sum(each >= bound for each in near) < depth:
+            top = [each.similar for each in found[:depth] if each.similar is not None]
+            return all(each >= bound for each in top)
         return True
 
     def _ranks(

@@ -19,6 +19,7 @@ class Texts:
 
     Attributes:
         scores: of those found so far, by entry.
+        places: of the same, but for own writes.
         complete: whether these are all.
         bound: no other scores more.
         last: the place of the last one found: others that score as it does come after it.
@@ -42,6 +43,7 @@ class Texts:
         self._revision = revision
         self._past = past
         self.scores: dict[int, float] = {}
+        self.places: dict[int, Place] = {}
         self.complete = not words
         self.bound = 0.0
         self.last: Place = ("", "")
@@ -60,6 +62,7 @@ class Texts:
             self._words, self._within, self._revision, depth, sorted(also)
         )
         scores = {hit.entry_id: hit.score for hit in hits}
+        places = {hit.entry_id: (hit.namespace, hit.key) for hit in hits}
         ends: list[tuple[float, Place]] = []  # of the lists that go on
         others = [hit for hit in hits if hit.entry_id not in also]
         if len(others) >= depth:
@@ -73,12 +76,13 @@ class Texts:
             for rank, each in enumerate(found):
                 if each.entry_id not in scores and (rank < depth or each.entry_id in also):
                     scores[each.entry_id] = -each.negative
+                    places[each.entry_id] = each.place
         self.complete = not ends
         self.bound = 0.0
         if ends:
             negative, self.last = min(ends)
             self.bound = -negative
-        self.scores = scores | self._own
+        self.scores, self.places = scores | self._own, places
 
     def add_own(self, texts: list[tuple[int, str]]) -> None:
         """Scores texts of own writes, under ids of their own."""

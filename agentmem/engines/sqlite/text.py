@@ -75,6 +75,20 @@ SELECT e.id, e.namespace, e.key, e.revision, -rank AS score
 FROM search_text f JOIN entries e ON e.id = f.rowid
 WHERE search_text MATCH :query AND e.revision <= :revision"""
 _BELOW: Final = " AND e.namespace >= :start AND e.namespace < :end"
+# Of a whole store the best are known before the log is asked for their keys: ids rise with
+# revisions. One more than asked for shows whether some that score the same were left out.
+_HITS_OF_ALL: Final = """
+SELECT e.id, e.namespace, e.key, e.revision, -f.rank AS score FROM (
+    SELECT rowid AS id, rank FROM search_text
+    WHERE search_text MATCH :query AND rowid <= (
+        SELECT first_entry_id + changes - 1 FROM commits WHERE revision = :revision)
+    ORDER BY {order} LIMIT :limit + 1) f JOIN entries e ON e.id = f.id
+ORDER BY score DESC, e.namespace, e.key
+"""
+_ALL_BY_RANK: Final = _HITS_OF_ALL.format(order="rank")
+_ALL_ALSO: Final = _HITS_OF_ALL.format(
+    order="rowid IN (SELECT value FROM json_each(:also)) DESC, rank"
+)
 _BEST: Final = " ORDER BY score DESC, e.namespace, e.key LIMIT :limit + 0"
 # In one look at the index, as a second one would find others if somebody writes.
 _BEST_ALSO: Final = """
@@ -163,14 +177,27 @@ def hits(
     """See `Engine.text_hits`; the score is bm25."""
     values = {"query": _any_of(words), "revision": revision, "limit": limit + len(also)}
     statement = _HITS
+    if also:
+        values["also"] = json.dumps(also)
     if within.namespace:
         start, end = namespace_bounds(within.namespace)
         values |= {"start": start, "end": _NO_END if end is None else end}
         statement += _BELOW
-    if also:
-        values["also"] = json.dumps(also)
+    else:
+        rows = connection.execute(_ALL_ALSO if also else _ALL_BY_RANK, values).fetchall()
+        found = [_hit(row) for row in rows]
+        if len(found) <= limit + len(also):
+            return found
+        *others, last = (hit for hit in found if hit.entry_id not in also)
+        if last.score != others[-1].score:
+            found.remove(last)
+            return found
     rows = connection.execute(statement + (_BEST_ALSO if also else _BEST), values).fetchall()
-    return [TextHit._make((*row[:4], rounded(row[4]))) for row in rows]
+    return [_hit(row) for row in rows]
+
+
+def _hit(row: tuple[Any, ...]) -> TextHit:
+    return TextHit._make((*row[:4], rounded(row[4])))
 
 
 def scores(connection: Executes, words: Sequence[str], texts: Sequence[str]) -> list[float]:
