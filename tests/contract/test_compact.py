@@ -312,18 +312,18 @@ def test_a_search_that_read_more_than_entries_looks_at_the_floor_after_that(
         store.put(f"other{number}", number, vector=[2, number])
     old = store.snapshot(at=3)
     assert [hit.entry.key for hit in old.search([1, 0])] == ["other0", "k"]
-    store.put("last", 0, vector=[0, 1])
-    assert store.search([0, 1], k=1)[0].entry.key == "last"
+    store.put("other0", 0, vector=[0, 1], overwrite=True)
+    assert store.search([0, 1], k=1)[0].entry.key == "other0"
     engine = store._core.engine
-    past = engine.changed_since
+    late = engine.vector_revisions
 
     def overtaken(*arguments: Any) -> Any:
-        found = past(*arguments)
+        found = late(*arguments)
         other.admin.compact(keep_versions=1)
         return found
 
-    # What was read of the difference may be what is left of it.
-    monkeypatch.setattr(engine, "changed_since", overtaken)
+    # The last that is read of the difference: it may be of what is left of it.
+    monkeypatch.setattr(engine, "vector_revisions", overtaken)
     with pytest.raises(agentmem.CompactedError):
         old.search([1, 0])
 
