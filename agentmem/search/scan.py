@@ -86,7 +86,9 @@ class SearchScan(Scan):
             return new
         known = self._score(new, world)
         if query.mode != "vector":
-            new = [each for each in new if each.text or each.similar]
+            new = [each for each in new if each.text or (each.similar or 0.0) > 0]
+        if not new:
+            return new
         return self._ranking_among(known, new, world) if self.full else new
 
     def _compare(self, new: list[Ranked], world: World) -> None:
@@ -136,6 +138,7 @@ class SearchScan(Scan):
 
         What held the words best need not be among what was found, nor be there any more: what
         lies between is decided by the two ends, as scores are linear in one divided by the best.
+        One that holds them better still may let others in that are nearer, so that all count.
 
         Args:
             scores: of the words of what is known, see `_known`.
@@ -143,7 +146,8 @@ class SearchScan(Scan):
         seen = self.seen
         assert seen is not None, "made by scan_of"
         query, ranked = seen.query, seen.answer.ranked
-        ends = {max(scores[: len(ranked)]), max(scores)}
+        texts = [each.text for each in new]
+        ends = {max(*texts, *scores[: len(ranked)]), max(*texts, *scores)}
         lasts: dict[float, tuple[float, Place]] = {}
 
         def sorts(each: Ranked, words: float, best: float) -> tuple[float, Place]:
@@ -157,12 +161,7 @@ class SearchScan(Scan):
             return lasts[best]
 
         return [
-            each
-            for each in new
-            if any(
-                sorts(each, each.text, best) < last(best)
-                for best in {max(each.text, end) for end in ends}
-            )
+            each for each in new if any(sorts(each, each.text, best) < last(best) for best in ends)
         ]
 
     def _is_reindexed(self, world: World) -> bool:

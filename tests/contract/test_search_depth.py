@@ -118,6 +118,22 @@ def test_a_few_are_the_first_of_all_with_own_writes(store: agentmem.Store, seed:
         tx.rollback()
 
 
+def test_what_was_all_rewritten_is_read_as_deep_as_it_must_be(
+    make_store: StoreMaker, seed: int
+) -> None:
+    rng = random.Random(seed)
+    store = make_store(embedder=Anywhere(), blind_writes="allow")
+    keys = [f"k{number}" for number in range(150)]
+    store.put_many({key: text_of(rng) for key in keys})
+    old = store.snapshot()
+    store.put_many(dict.fromkeys(keys, "nothing"))
+    for _round in range(60):
+        query = text_of(rng)
+        hits = old.search(query, k=2)
+        found = [((hit.entry.namespace, hit.entry.key), hit.score) for hit in hits]
+        assert found == expected(old, query, None)[:2]
+
+
 def test_no_text_of_the_index_is_taken_apart_again(
     store: agentmem.Store, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,16 +72,29 @@ class Alone:
         return self._known.get((words, text), 0.0)
 
 
-def judged_alone(scan: SearchScan, row: EntryRow | None, alone: Alone) -> int:
+def best_of(scan: SearchScan, heads: Mapping[Place, EntryRow | None], alone: Alone) -> float:
+    """The best words of all that could be found anew."""
+    assert scan.seen is not None
+    texts = [
+        text_of(row)
+        for place, row in heads.items()
+        if row is not None
+        and place not in scan.found
+        and Scan.versions_of(scan, {place: row}, alone.world)[place]
+    ]
+    return max((alone.words(scan.seen.query.words, text) for text in texts), default=0.0)
+
+
+def judged_alone(scan: SearchScan, row: EntryRow | None, alone: Alone, most: float) -> int:
     """The version with which a row would be found: by definition, with reads for it alone."""
     world = alone.world
     if row is None or Scan.versions_of(scan, {("", ""): row}, world) == {("", ""): 0}:
         return 0
     place = (row.namespace, row.key)
-    return row.version if place in scan.found or could_enter(scan, row, place, alone) else 0
+    return row.version if place in scan.found or could_enter(scan, row, place, alone, most) else 0
 
 
-def could_enter(scan: SearchScan, row: EntryRow, place: Place, alone: Alone) -> bool:
+def could_enter(scan: SearchScan, row: EntryRow, place: Place, alone: Alone, others: float) -> bool:
     seen, world = scan.seen, alone.world
     assert seen is not None
     query, ranked, best = seen.query, seen.answer.ranked, seen.answer.best
@@ -99,7 +112,7 @@ def could_enter(scan: SearchScan, row: EntryRow, place: Place, alone: Alone) -> 
     words = alone.words(query.words, text_of(row))
     if query.mode == "vector" and similar is None:
         return False
-    if query.mode != "vector" and not words and not (query.mode == "hybrid" and similar):
+    if query.mode != "vector" and not words and not (similar or 0) > 0:
         return False
     if query.at_least is not None and (similar is None or similar < query.at_least):
         return False
@@ -113,7 +126,7 @@ def could_enter(scan: SearchScan, row: EntryRow, place: Place, alone: Alone) -> 
         return -decayed(query, score, each.row, world.now), each.place
 
     new = Ranked(place, row, None, words, similar)
-    inside = max(words, *scores)
+    inside = max(others, *scores)
     return any(
         sorts(new, words, most) < max(map(lambda e, w: sorts(e, w, most), ranked, scores))
         for most in (inside, max(inside, beside))
@@ -205,7 +218,8 @@ def test_judged_at_once_is_judged_one_by_one(
         heads = world.heads([(row.namespace, row.key) for row in all_rows(store)])
         for scan in tx._scans:
             assert isinstance(scan, SearchScan)
-            expected = {place: judged_alone(scan, row, alone) for place, row in heads.items()}
+            most = best_of(scan, heads, alone)
+            expected = {place: judged_alone(scan, row, alone, most) for place, row in heads.items()}
             assert scan.versions_of(heads, world) == expected, f"seed {seed}, round {round}"
             for place, version in expected.items():
                 outcomes["found" if place in scan.found else "enters" if version else "no"] += 1
@@ -215,6 +229,45 @@ def test_judged_at_once_is_judged_one_by_one(
 
 def all_rows(store: agentmem.Store) -> list[EntryRow]:
     return store._core.engine.scan(Range(""), store.revision, 1000)
+
+
+def test_one_that_holds_the_words_best_lets_in_another_that_is_near(
+    make_store: StoreMaker,
+) -> None:
+    query = "budget lisbon museum"
+    best, nearest = "museum lisbon budget", "budget of no use"
+    near = {query: [1.0, 0.0], "budget found": [0.9, 0.436], nearest: [1.0, 0.0]}
+
+    def vectors(texts: Sequence[str]) -> list[list[float]]:
+        return [near.get(text, [-1.0, 0.0]) for text in texts]
+
+    vectors.identity = "tests/near"  # type: ignore[attr-defined]  # what names an embedder
+    vectors.text_weight = 0.5  # type: ignore[attr-defined]  # as above
+    store = make_store(embedder=vectors)
+    if store._core.engine.name != "sqlite":
+        pytest.skip("the texts are chosen for bm25")
+    store.put_many({f"other{number}": f"nothing of {number}" for number in range(30)})
+    store.put("found", "budget found")
+
+    def searched() -> agentmem.Transaction:
+        tx = store.transaction()
+        assert [hit.entry.key for hit in tx.search(query, k=1)] == ["found"]
+        tx.put("seen", 1)
+        return tx
+
+    # Alone neither enters: one is far, and the other holds one word among too many.
+    for text in (best, nearest):
+        tx = searched()
+        store.put("new", text)
+        tx.commit()
+        store.delete("new", overwrite=True)
+        store.delete("seen", overwrite=True)
+    tx = searched()
+    store.put("new", best)
+    store.put("newer", nearest)
+    assert store.search(query, k=1)[0].entry.key == "newer"
+    with pytest.raises(agentmem.ConflictError):
+        tx.commit()
 
 
 def test_what_words_are_measured_by_may_be_gone(make_store: StoreMaker) -> None:
