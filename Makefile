@@ -10,7 +10,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 	&& { echo $$candidate; break; }; done)
 
 # Only what the code needs today; the extras for frameworks and servers come with their packages.
-REQUIREMENTS := --editable '.[agents,chroma,classic,langchain,langgraph,local,postgres,text,testing]' --group dev
+REQUIREMENTS := --editable '.[agents,chroma,classic,fast,langchain,langgraph,local,postgres,text,testing]' --group dev
 PIP := $(VENV_PYTHON) -m pip --disable-pip-version-check
 # --group came with pip 25.1.
 INSTALL := $(PIP) install -qq --upgrade 'pip>=25.1' && $(PIP) install -qq $(REQUIREMENTS)
