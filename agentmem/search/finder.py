@@ -250,7 +250,12 @@ class Finder:
             known = whole if whole is not None else self._live.get(key)
         if known is not None and known.at.revision < revision:
             position = self._engine.position()
-            if not (known.fits(position) and known.advance(position)):
+            try:
+                is_current = known.fits(position) and known.advance(position)
+            except BaseException:
+                self._drop(known)  # struck in the middle, it may hold what is not so
+                raise
+            if not is_current:
                 known = None
         elif known is not None and not self._same_history(known.at):
             known = None
@@ -262,6 +267,11 @@ class Finder:
             while len(self._live) > _MAX_LIVE:
                 self._live.popitem(last=False)
         return known
+
+    def _drop(self, live: LiveVectors) -> None:
+        with self._lock:
+            for key in [key for key, each in self._live.items() if each is live]:
+                del self._live[key]
 
     def _same_history(self, at: Position) -> bool:
         now = time.monotonic()

@@ -83,9 +83,15 @@ class Indexes:
         if opened is None:
             self._build_aside()
             return None
-        if opened.live.at.revision < revision and not opened.live.advance(self._engine.position()):
-            self._forget(vector_set.id)
-            return None
+        if opened.live.at.revision < revision:
+            try:
+                has_come = opened.live.advance(self._engine.position())
+            except BaseException:
+                self._forget(vector_set.id)  # struck in the middle, it may hold what is not so
+                raise
+            if not has_come:
+                self._forget(vector_set.id)
+                return None
         if opened.live.at.last_entry_id - row.last_entry_id > _LAG:
             self._build_aside()
         return opened.generation, opened.live

@@ -53,13 +53,15 @@ class Past:
             if end <= self._upto:
                 return
             changed = self._engine.changed_since(self._upto, self._within, (0, 0))
-            new = [place for place in changed if place not in self._rows]
-            found = self._engine.points(new, self.revision)
-            self._rows.update(dict.fromkeys(new))
-            for row in found:
+            rows: dict[Place, EntryRow | None] = {
+                place: None for place in changed if place not in self._rows
+            }
+            for row in self._engine.points(list(rows), self.revision):
                 if not row.deleted:
-                    self._rows[row.namespace, row.key] = row
-                    self._places[row.id] = (row.namespace, row.key)
+                    rows[row.namespace, row.key] = row
+            # In this order: an asynchronous exception can strike between any two lines.
+            self._places.update((row.id, place) for place, row in rows.items() if row)
+            self._rows.update(rows)
             self._upto = end
 
     def holding(
@@ -78,8 +80,12 @@ class Past:
                 texts = self._texts = self._engine.texts_aside()
             new = [row for row in self._rows.values() if row and row.id not in self._taken]
             known = {row.id: found_by(row.value, row.text) for row in new}
-            texts.add({id: text for id, text in known.items() if text is not None})
-            self._taken.update(known)
+            try:
+                self._taken.update(known)
+                texts.add({id: text for id, text in known.items() if text is not None})
+            except BaseException:
+                self._texts, self._taken = None, set()  # what it holds is not known
+                raise
             scores, more = texts.best(words, limit, also)
             found = sorted(PastText(-score, self._places[id], id) for id, score in scores.items())
             return found, more
