@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import agentmem
 from agentmem.engines.sqlite import text
 from agentmem.engines.sqlite.engine import SqliteEngine
-from agentmem.search import past
+from agentmem.search import live, past
 from agentmem.search.live import LiveVectors
 from tests.embedders import WordsEmbedder
 
@@ -70,3 +70,24 @@ def test_after_an_interruption_the_same_is_found(
         with agentmem.open(tmp_path / "a.db", **options) as other:
             assert found(store) == found(other)
             assert found(old) == found(other.snapshot(at=1))
+
+
+def test_vectors_that_were_struck_while_they_grew_are_loaded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Struck(tuple[str, ...]):
+        """The arrays of each row; who goes through them is struck after the second."""
+
+        def __iter__(self) -> Iterator[str]:
+            yield from self[:2]
+            raise KeyboardInterrupt
+
+    with agentmem.open(tmp_path / "a.db", embedder=None, durability="relaxed") as store:
+        store.put("a", 1, vector=[1, 0])
+        store.search([1, 0])
+        store.put("b", 2, vector=[0.5, 1])
+        monkeypatch.setattr(live, "_COLUMNS", Struck(live._COLUMNS))
+        with pytest.raises(KeyboardInterrupt):
+            store.search([1, 0])
+        monkeypatch.undo()
+        assert [hit.entry.key for hit in store.search([1, 0])] == ["a", "b"]
