@@ -24,6 +24,7 @@ GIVEN: Final = ""
 
 TEXT_WEIGHT: Final = 0.7  # of words in hybrid ranking; cosines have the rest
 _STATIC_DIMENSION: Final = 256
+_UNWRITTEN: Final = '; nothing was written: try again, or write with embed="deferred"'
 _BATCH: Final = 256  # texts that an embedder is given at once
 _NAMES: Final = ("model", "model_name", "model_id", "repo_id", "deployment", "_model_name")
 
@@ -66,7 +67,7 @@ class Embedder:
         found: list[bytes] = []
         for start in range(0, len(texts), _BATCH):
             batch = list(texts[start : start + _BATCH])
-            vectors = self._call(lambda batch=batch: self._documents(batch))  # type: ignore[misc]  # mypy does not infer a lambda with a default
+            vectors = self._call(lambda batch=batch: self._documents(batch), _UNWRITTEN)  # type: ignore[misc]  # mypy does not infer a lambda with a default
             try:
                 rows = list(vectors)
             except TypeError as error:
@@ -90,15 +91,14 @@ class Embedder:
             return self.embed([text])[0]
         return self._checked(self._call(lambda: query(text)))
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _call(self, call: Callable[[], Any], consequence: str = "") -> Any:
         try:
             return call()
         except AgentMemError:
             raise
         except Exception as error:
             raise EmbedderError(
-                f"embedder {self.identity!r} raised {type(error).__name__}: {error}; nothing was "
-                'written: try again, or write with embed="deferred"'
+                f"embedder {self.identity!r} raised {type(error).__name__}: {error}{consequence}"
             ) from error
 
     def _checked(self, vector: Any) -> bytes:

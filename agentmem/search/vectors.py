@@ -73,11 +73,10 @@ def pack(vector: object, what: str, dimension: int | None = None) -> bytes:
         )
     if dimension is not None and numbers.size != dimension:
         raise EmbedderError(
-            f"{what} has {numbers.size} dimensions, and those beside it have {dimension}; "
-            "nothing was written"
+            f"{what} has {numbers.size} dimensions, and those beside it have {dimension}"
         )
     if not np.isfinite(numbers).all():
-        raise EmbedderError(f"{what} holds NaN or infinity; nothing was written")
+        raise EmbedderError(f"{what} holds NaN or infinity")
     return numbers.tobytes()
 
 
