@@ -64,10 +64,11 @@ def _searches(bench: Bench) -> Mapping[str, Figure]:
     alone.executemany("INSERT INTO t VALUES (?)", [(text,) for text in texts])
     alone.execute("COMMIT")
 
-    def bare(number: int) -> list[int]:
+    def bare(number: int) -> list[tuple[int, float]]:
         asked = " OR ".join(f'"{word}"' for word in queries[number % _QUERIES].split())
-        statement = "SELECT rowid FROM t WHERE t MATCH ? ORDER BY rank LIMIT 10"
-        return [row[0] for row in alone.execute(statement, (asked,)).fetchall()]
+        statement = "SELECT rowid, -rank FROM t WHERE t MATCH ? ORDER BY rank LIMIT 10"
+        found: list[tuple[int, float]] = alone.execute(statement, (asked,)).fetchall()
+        return found
 
     path = bench.path("texts.db")
     with agentmem.open(path, embedder=_Means(), durability="relaxed") as store:
@@ -75,8 +76,9 @@ def _searches(bench: Bench) -> Mapping[str, Figure]:
             page = texts[start : start + _PAGE]
             store.put_many({f"k{start + n:06}": text for n, text in enumerate(page)})
         for number in range(10):
-            keys = {hit.entry.key for hit in store.search(queries[number], mode="text")}
-            require(len(keys & {f"k{row - 1:06}" for row in bare(number)}) >= 9, "other texts")
+            scores = [hit.score for hit in store.search(queries[number], mode="text")]
+            wanted = [score for _row, score in bare(number)]
+            require(bool(np.allclose(scores, wanted)), "other texts are found")
             store.search(queries[number])
         now = interleave(
             bench,
