@@ -179,13 +179,12 @@ class Plan:
         self._allowed = scope.readable(query.labels)
         self._within = encode(query.labels)
         self._rows: dict[int, EntryRow | None] = {}  # None: the view may not see it
-        is_restricted = (
+        self._is_restricted = bool(
             self._within
             or self._own.entries
             or self._allowed is not None
             or query.filter is not None
         )
-        self._sees = self._may_see if is_restricted else None
         # An age changes scores, and is known only once an entry was read.
         self._prunes = (
             vectors is not None and query.mode == "hybrid" and query.half_life_us is None
@@ -229,10 +228,12 @@ class Plan:
         texts, vectors = self._texts, self._vectors
         near = vectors.scores if vectors is not None else {}
         words = texts.scores if self._query.mode != "vector" else {}
+        by_vector = self._query.mode == "vector" and not self._own_places
         if self._prunes:
             words, near = self._pruned(words, near, few)
+        elif by_vector and self._query.half_life_us is None:
+            near = self._nearest(near, few)
         complete = texts.complete and (vectors is None or vectors.complete) and self._left is None
-        by_vector = self._query.mode == "vector" and not self._own_places
         self._load(list(near) if by_vector else [id for id in {**words, **near} if id >= 0])
         most: Ranked | None = None
         best_text = 0.0
@@ -307,6 +308,18 @@ class Plan:
             {id: similar for id, similar in near.items() if id in kept},
         )
 
+    def _nearest(self, near: dict[int, float], few: int) -> dict[int, float]:
+        """As `_pruned`, where vectors alone count: each list has as many as were asked for."""
+        self._left = None
+        if len(near) <= few:
+            return near
+        last = nlargest(few, near.values())[-1]
+        kept = {id: similar for id, similar in near.items() if similar >= last}
+        if len(kept) < len(near):
+            left = max(similar for similar in near.values() if similar < last)
+            self._left = _Left(left, _AFTER_ALL, left)
+        return kept
+
     def _best_text(self, words: dict[int, float]) -> float:
         """The best score of words that the view may see; 0 if there is none among them."""
         ordered = sorted(words, key=words.__getitem__, reverse=True)
@@ -359,7 +372,8 @@ class Plan:
         self._rows.update(dict.fromkeys(new))
         # With words the floor is looked at in the end.
         now = not self._query.words and (self._vectors is None or not self._vectors.in_memory)
-        rows, revision, instant, sees = self._rows, self._revision, self._instant, self._sees
+        rows, revision, instant = self._rows, self._revision, self._instant
+        sees = self._may_see if self._is_restricted else None
         for row in self._reading.entries(new, revision, now=now):
             if row.revision <= revision and row.visible_at(instant) and (sees is None or sees(row)):
                 rows[row.id] = row

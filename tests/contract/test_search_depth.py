@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import zlib
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 import agentmem
-from tests.contract.conftest import StoreMaker
+from agentmem.search.planner import Plan
+from tests.contract.conftest import ManualClock, StoreMaker
 
 WORDS = [f"{first}{last}" for first in ("ba", "ke", "li", "mo", "su") for last in "bdgklmnr"]
 WEIGHT = 0.7  # of words, for an embedder that does not say
@@ -132,6 +134,38 @@ def test_what_was_all_rewritten_is_read_as_deep_as_it_must_be(
         hits = old.search(query, k=2)
         found = [((hit.entry.namespace, hit.entry.key), hit.score) for hit in hits]
         assert found == expected(old, query, None)[:2]
+
+
+def test_what_has_expired_is_no_end_of_a_list(make_store: StoreMaker, clock: ManualClock) -> None:
+    store = make_store(embedder=None, blind_writes="allow")
+    for number in range(40):
+        ttl_s = 10 if number < 12 else None
+        store.put(f"k{number:02}", number, vector=[1, number / 10], ttl_s=ttl_s)
+    clock.advance(60)
+    old = store.snapshot()
+    for number in range(0, 40, 2):
+        store.put(f"k{number:02}", number, vector=[-1, 0])
+    for k in (1, 3, 20, 28, 40):
+        found = [hit.entry.value for hit in old.search([1, 0], k=k)]
+        assert found == list(range(12, 40))[:k]
+
+
+def test_a_search_leaves_nothing_behind_that_only_the_collector_finds(
+    store: agentmem.Store, seed: int
+) -> None:
+    """It would hold an index open that a purge has to delete."""
+    rng = random.Random(seed)
+    old = store.snapshot()
+    store.put("k1", "nothing", namespace="team")
+    gc.collect()
+    gc.disable()
+    try:
+        for mode, namespace in itertools.product(MODES, (None, "team")):
+            for view in (store, old):
+                view.search(text_of(rng), mode=mode, namespace=namespace, where={"n": 1})
+        assert [each for each in gc.get_objects() if isinstance(each, Plan)] == []
+    finally:
+        gc.enable()
 
 
 def test_no_text_of_the_index_is_taken_apart_again(
