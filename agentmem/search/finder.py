@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from agentmem.engines.base import Engine, Reading
@@ -31,7 +31,7 @@ from agentmem.search.sources import (
 )
 from agentmem.search.spaces import top_label, wrong_embedder
 from agentmem.search.texts import Texts
-from agentmem.search.vectors import direction, directions, similarities, unpack, unpack_many
+from agentmem.search.vectors import compared, direction, unpack
 
 if TYPE_CHECKING:
     from agentmem.search.embedders import Embedder
@@ -330,13 +330,9 @@ def _query_vector(embedder: Embedder | None, text: str, embedded: dict[str, byte
 
 
 def _similar(own: Written, towards: Vector) -> dict[Place, float]:
-    known = [
-        (place, vector)
+    vectors = {
+        place: vector
         for place, (entry, vector) in own.items()
         if entry is not None and vector is not None and len(vector) == 4 * len(towards)
-    ]
-    if not known:
-        return {}
-    rows = directions(unpack_many([vector for _place, vector in known], len(towards)))
-    found: Iterable[float] = similarities(rows, towards).tolist()
-    return {place: value for (place, _vector), value in zip(known, found, strict=True)}
+    }
+    return compared(vectors, towards)

@@ -20,7 +20,7 @@ from agentmem.engines.rows import (
 from agentmem.request import Scan
 from agentmem.search.finder import Found
 from agentmem.search.planner import Ranked, combined, decayed
-from agentmem.search.vectors import directions, similarities, unpack_many
+from agentmem.search.vectors import compared
 from agentmem.search.words import found_by
 from agentmem.staleness import World
 from agentmem.values import canonical
@@ -102,11 +102,7 @@ class SearchScan(Scan):
         for part in _parts(list(ids), lambda _id: 1, at_once):
             vectors = world.vectors(set_id, part)
             stored = {id: each for id, each in vectors.items() if len(each) == 4 * dimension}
-            if not stored:
-                continue
-            rows = directions(unpack_many(list(stored.values()), dimension))
-            near = similarities(rows, seen.direction).tolist()
-            for id, similar in zip(stored, near, strict=True):
+            for id, similar in compared(stored, seen.direction).items():
                 ids[id].similar = similar
 
     def _score(self, new: list[Ranked], world: World) -> list[float]:

@@ -14,7 +14,7 @@ from agentmem.engines.base import Engine, Reading
 from agentmem.engines.rows import Range
 from agentmem.search.exact import ExactVectors
 from agentmem.search.generations import BrokenGenerationError
-from agentmem.search.vectors import directions, similarities, unpack_many
+from agentmem.search.vectors import compared
 
 if TYPE_CHECKING:
     from agentmem.engines.rows import VectorSet
@@ -122,7 +122,7 @@ class IndexedVectors:
         last = -1.0
         if not whole and found:
             last = 1.0 - distances[still[depth] if len(still) > depth else -1]
-        self.bound = max(last, self._after.bound if not self._after.complete else -1.0)
+        self.bound = max(last, self._after.bound)
 
     def _nearest(self, depth: int) -> tuple[list[int], list[float], list[int]] | None:
         """What the index gives, how far that is, and at which places are what is still valid.
@@ -152,10 +152,7 @@ class IndexedVectors:
             for entry, late in self._engine.vector_revisions(self._set.id, list(stored)).items():
                 if late > self._revision:
                     del stored[entry]
-        if stored:
-            rows = directions(unpack_many(list(stored.values()), self._set.dimension))
-            found = similarities(rows, self._query).tolist()
-            self._similar.update(zip(stored, found, strict=True))
+        self._similar.update(compared(stored, self._query))
         return complete
 
     def of(self, entries: list[int]) -> dict[int, float]:
@@ -228,10 +225,7 @@ class NearestVectors:
         for entry, late in self._engine.vector_revisions(self._set.id, list(stored)).items():
             if late > self._revision:
                 del stored[entry]
-        if stored:
-            rows = directions(unpack_many(list(stored.values()), self._set.dimension))
-            found = similarities(rows, self._query).tolist()
-            self._similar.update(zip(stored, found, strict=True))
+        self._similar.update(compared(stored, self._query))
 
     def of(self, entries: list[int]) -> dict[int, float]:
         if self._exact is not None:

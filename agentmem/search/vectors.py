@@ -7,9 +7,10 @@ of zeros has no direction, and its similarity to any other is 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from math import sqrt
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from agentmem.errors import EmbedderError
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Vector = NDArray[np.float32]
 
+K = TypeVar("K")
+
 __all__ = [
     "MAX_DIMENSION",
     "checksum",
+    "compared",
     "direction",
     "directions",
     "pack",
@@ -129,6 +133,14 @@ def similarities(rows: Floats, query: Vector) -> NDArray[np.float64]:
     found: NDArray[np.float64] = np.add.reduce(np.multiply(rows, query, dtype=np.float64), axis=1)
     # Lengths are one but for the rounding, which must bring nothing nearer than near.
     return np.minimum(np.maximum(found, -1.0, out=found), 1.0, out=found)
+
+
+def compared(stored: Mapping[K, bytes], query: Vector) -> dict[K, float]:
+    """How near stored vectors, of its dimension, are to a direction."""
+    if not stored:
+        return {}
+    rows = directions(unpack_many(list(stored.values()), len(query)))
+    return dict(zip(stored, similarities(rows, query).tolist(), strict=True))
 
 
 def checksum(id: int, vector: bytes) -> bytes:
